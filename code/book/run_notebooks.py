@@ -1,0 +1,30 @@
+"""Execute notebooks in place, so that a second run leaves them unchanged.
+
+    python code/book/run_notebooks.py [NOTEBOOK ...]      (default: all of chapters/)
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+CHAPTERS = Path(__file__).parents[2] / "chapters"
+
+
+def run(path):
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=60, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": path.parent}}
+    )
+    client.execute()
+    # The kernel writes the version of this machine's Python here.
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:] or sorted(CHAPTERS.rglob("*.ipynb"))):
+        if ".ipynb_checkpoints" not in path.parts:
+            print(path)
+            run(path)

@@ -1,0 +1,94 @@
+"""Argument checks, done once at the door of every public function."""
+
+import numpy as np
+
+SUM_TOLERANCE = 1e-8
+
+
+def _first(bad):
+    """Index of the first True in `bad`, as it is written after a name: ``[2, 0]``."""
+    index = np.argwhere(bad)[0]
+    return tuple(index), f"[{', '.join(map(str, index))}]" if index.size else ""
+
+
+def as_finite(name, value):
+    """Return `value` as a float array; a ValueError if it is not finite real numbers, or empty."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        array = array.astype(float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of real numbers, found {value!r}") from None
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}), expected at least one number")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        index, where = _first(bad)
+        raise ValueError(f"{name}{where} is {array[index]}, expected a finite number")
+    return array
+
+
+def as_positive(name, value):
+    """Return `value` as an array of finite numbers above zero."""
+    array = as_finite(name, value)
+    bad = array <= 0
+    if bad.any():
+        index, where = _first(bad)
+        raise ValueError(f"{name}{where} is {array[index]}, expected a number > 0")
+    return array
+
+
+def as_probabilities(name, value, axis):
+    """Return `value` as an array whose slices along `axis` are probability distributions."""
+    array = as_finite(name, value)
+    check_axis(name, array, axis)
+    bad = array < 0
+    if bad.any():
+        index, where = _first(bad)
+        raise ValueError(f"{name}{where} is {array[index]}, expected a probability >= 0")
+    total = array.sum(axis=axis)
+    bad = np.abs(total - 1) > SUM_TOLERANCE
+    if bad.any():
+        index, where = _first(bad)
+        at = f" at index {where}" if where else ""
+        raise ValueError(
+            f"{name} sums to {total[index]} along axis {axis}{at}, expected 1 within {SUM_TOLERANCE}"
+        )
+    return array
+
+
+def check_axis(name, array, axis):
+    """A ValueError if `array` has no such axis."""
+    if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):
+        raise ValueError(f"axis must be an integer, found {axis!r}")
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(
+            f"axis is {axis}, but {name} has {array.ndim} dimension(s), "
+            f"expected an axis from {-array.ndim} to {array.ndim - 1}"
+        )
+
+
+def check_shapes(**arrays):
+    """A ValueError if the named arrays do not broadcast against each other."""
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"shapes do not broadcast: {found}") from None
+
+
+def check_outcomes(axis, **arrays):
+    """A ValueError unless the named arrays broadcast and have equally many outcomes along `axis`."""
+    check_shapes(**arrays)
+    if len({array.shape[axis] for array in arrays.values()}) > 1:
+        found = ", ".join(f"{name} has {array.shape[axis]}" for name, array in arrays.items())
+        raise ValueError(f"{found} outcomes along axis {axis}, expected the same number")
+
+
+def log_of_base(base):
+    """The natural logarithm of `base`: what divides nats to give units of that base."""
+    array = as_finite("base", base)
+    if array.ndim or array <= 0 or array == 1:
+        raise ValueError(f"base is {base!r}, expected one number > 0 other than 1")
+    return np.log(array)

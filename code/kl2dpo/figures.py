@@ -1,0 +1,124 @@
+"""The look of the course's figures, and a slider that needs no server.
+
+This module needs matplotlib, so ``import kl2dpo`` does not import it.
+"""
+
+import html
+import io
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+__all__ = ["slider", "use_book_style"]
+
+_SVG = "http://www.w3.org/2000/svg"
+# Without these, matplotlib writes the date and its version into every file.
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def use_book_style():
+    """Draw the figures of this notebook as the course draws them: its style, as SVG.
+
+    SVG is sharp at every size, and it is text: a test can compare it.
+
+    Examples
+    --------
+    >>> use_book_style()
+    >>> plt.rcParams["svg.hashsalt"]
+    'kl2dpo'
+    """
+    plt.style.use("kl2dpo.book")
+    set_matplotlib_formats("svg", metadata=_NO_METADATA)
+
+
+def slider(figure, states, *, name, label, alt, start=0):
+    """HTML of a figure of which a slider shows one state at a time.
+
+    All states are drawn in one SVG, and the slider shows the artists of one of
+    them. The result is a single piece of HTML with no outside part: it works in a
+    static page, by mouse and by keyboard. Without JavaScript, and in print, it is
+    a still picture.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure, with the artists of every state drawn.
+    states : sequence of (str, sequence of Artist)
+        For each position of the slider, the text that says what is shown, and the
+        artists that are visible at this position only.
+    name : str
+        Identifier, unique in the page.
+    label : str
+        What the slider changes.
+    alt : str
+        What one sees in the figure, for those who do not see it.
+    start : int, default 0
+        Position at first, and in print.
+
+    Returns
+    -------
+    str
+        HTML, the same on every run.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two states, or `start` is not one of their positions.
+
+    Examples
+    --------
+    >>> figure, axes = plt.subplots()
+    >>> low, high = axes.plot([0, 1], [0, 0]), axes.plot([0, 1], [1, 1])
+    >>> page = slider(figure, [("low", low), ("high", high)], name="level",
+    ...               label="Level", alt="A horizontal line.")
+    >>> page.count("<input"), page.count("data-state")
+    (1, 2)
+    >>> plt.close(figure)
+    """
+    if len(states) < 2:
+        raise ValueError(f"states has {len(states)} state(s), expected at least 2")
+    if start not in range(len(states)):
+        raise ValueError(f"start is {start!r}, expected a position from 0 to {len(states) - 1}")
+    position = {}
+    for state, (_, artists) in enumerate(states):
+        for k, artist in enumerate(artists):
+            artist.set_gid(f"{name}-{state}-{k}")
+            position[artist.get_gid()] = state
+
+    file = io.StringIO()
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata=_NO_METADATA)
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    svg = ElementTree.fromstring(file.getvalue())
+    for metadata in svg.findall(f"{{{_SVG}}}metadata"):
+        svg.remove(metadata)
+    svg.set("role", "img")
+    svg.set("aria-label", alt)
+    svg.set("style", "max-width: 100%; height: auto; background: white")
+    for element in svg.iter():
+        state = position.get(element.get("id"))
+        if state is not None:
+            # In JavaScript: element.dataset.state
+            element.set("data-state", str(state))
+            if state != start:
+                element.set("style", "display: none")
+    drawing = ElementTree.tostring(svg, encoding="unicode")
+
+    texts = html.escape("|".join(text for text, _ in states))
+    first = html.escape(states[start][0])
+    label = html.escape(label)
+    return f"""<figure class="kl2dpo-slider" style="margin: 1em 0">
+{drawing}
+<label class="kl2dpo-slider-control" for="{name}">{label}</label>
+<input class="kl2dpo-slider-control" type="range" id="{name}" style="width: 100%; max-width: 30em; display: block"
+ min="0" max="{len(states) - 1}" step="1" value="{start}" autocomplete="off"
+ aria-valuetext="{first}" data-texts="{texts}" oninput="
+ const text = this.dataset.texts.split('|')[this.value];
+ const figure = this.closest('figure');
+ figure.querySelectorAll('[data-state]').forEach(
+ part => part.style.display = part.dataset.state === this.value ? '' : 'none');
+ figure.querySelector('output').value = text;
+ this.setAttribute('aria-valuetext', text);">
+<output for="{name}" aria-live="off">{first}</output>
+</figure>"""
