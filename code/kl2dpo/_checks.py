@@ -1,5 +1,7 @@
 """Argument checks, done once at the door of every public function."""
 
+import reprlib
+
 import numpy as np
 
 SUM_TOLERANCE = 1e-8
@@ -18,8 +20,10 @@ def as_finite(name, value):
         if array.dtype.kind not in "biufO":
             raise TypeError
         array = array.astype(float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be an array of real numbers, found {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name} must be an array of real numbers, found {reprlib.repr(value)}"
+        ) from None
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}), expected at least one number")
     bad = ~np.isfinite(array)
@@ -47,7 +51,8 @@ def as_probabilities(name, value, axis):
     if bad.any():
         index, where = _first(bad)
         raise ValueError(f"{name}{where} is {array[index]}, expected a probability >= 0")
-    total = array.sum(axis=axis)
+    with np.errstate(over="ignore"):
+        total = array.sum(axis=axis)
     bad = np.abs(total - 1) > SUM_TOLERANCE
     if bad.any():
         index, where = _first(bad)
@@ -62,6 +67,8 @@ def check_axis(name, array, axis):
     """A ValueError if `array` has no such axis."""
     if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):
         raise ValueError(f"axis must be an integer, found {axis!r}")
+    if array.ndim == 0:
+        raise ValueError(f"{name} is a single number, expected at least one dimension")
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(
             f"axis is {axis}, but {name} has {array.ndim} dimension(s), "
@@ -78,12 +85,18 @@ def check_shapes(**arrays):
         raise ValueError(f"shapes do not broadcast: {found}") from None
 
 
-def check_outcomes(axis, **arrays):
-    """A ValueError unless the named arrays broadcast and have equally many outcomes along `axis`."""
-    check_shapes(**arrays)
-    if len({array.shape[axis] for array in arrays.values()}) > 1:
-        found = ", ".join(f"{name} has {array.shape[axis]}" for name, array in arrays.items())
+def outcomes_last(axis, **arrays):
+    """The named arrays with `axis` moved to the end, where their other axes broadcast.
+
+    A ValueError if the axes do not broadcast, or if the arrays differ in the number
+    of outcomes: one outcome must not be stretched to many.
+    """
+    moved = {name: np.moveaxis(array, axis, -1) for name, array in arrays.items()}
+    if len({array.shape[-1] for array in moved.values()}) > 1:
+        found = ", ".join(f"{name} has {array.shape[-1]}" for name, array in moved.items())
         raise ValueError(f"{found} outcomes along axis {axis}, expected the same number")
+    check_shapes(**moved)
+    return moved.values()
 
 
 def log_of_base(base):

@@ -5,16 +5,49 @@ This module needs matplotlib, so ``import kl2dpo`` does not import it.
 
 import html
 import io
+import re
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+from IPython import get_ipython
+from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-__all__ = ["slider", "use_book_style"]
+__all__ = ["slider", "to_svg", "use_book_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
-# Without these, matplotlib writes the date and its version into every file.
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def to_svg(figure):
+    """A figure as an SVG element: the same code gives the same text on every machine.
+
+    Coordinates are rounded to a thousandth of a point. The digits behind it cannot
+    be seen, and the last ones differ between processors.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> figure, axes = plt.subplots()
+    >>> to_svg(figure)[:5]
+    '<svg '
+    >>> plt.close(figure)
+    """
+    file = io.StringIO()
+    # Without this, matplotlib writes the date and its version into every file.
+    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata=nothing)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # Numbers only, not parts of names; adding 0.0 makes -0.0 zero.
+    number = re.compile(r"(?<![\w.-])-?\d+(\.\d+)?(?![\w.-])")
+    return number.sub(lambda match: f"{round(float(match[0]), 3) + 0.0:.10g}", svg)
 
 
 def use_book_style():
@@ -29,7 +62,9 @@ def use_book_style():
     'kl2dpo'
     """
     plt.style.use("kl2dpo.book")
-    set_matplotlib_formats("svg", metadata=_NO_METADATA)
+    set_matplotlib_formats("svg")
+    if shell := get_ipython():
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
 
 
 def slider(figure, states, *, name, label, alt, start=0):
@@ -72,7 +107,7 @@ def slider(figure, states, *, name, label, alt, start=0):
     >>> low, high = axes.plot([0, 1], [0, 0]), axes.plot([0, 1], [1, 1])
     >>> page = slider(figure, [("low", low), ("high", high)], name="level",
     ...               label="Level", alt="A horizontal line.")
-    >>> page.count("<input"), page.count("data-state")
+    >>> page.count("<input"), page.count('data-state="')
     (1, 2)
     >>> plt.close(figure)
     """
@@ -86,13 +121,9 @@ def slider(figure, states, *, name, label, alt, start=0):
             artist.set_gid(f"{name}-{state}-{k}")
             position[artist.get_gid()] = state
 
-    file = io.StringIO()
-    figure.savefig(file, format="svg", bbox_inches="tight", metadata=_NO_METADATA)
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    svg = ElementTree.fromstring(file.getvalue())
-    for metadata in svg.findall(f"{{{_SVG}}}metadata"):
-        svg.remove(metadata)
+    svg = ElementTree.fromstring(to_svg(figure))
     svg.set("role", "img")
     svg.set("aria-label", alt)
     svg.set("style", "max-width: 100%; height: auto; background: white")
@@ -119,6 +150,6 @@ def slider(figure, states, *, name, label, alt, start=0):
  figure.querySelectorAll('[data-state]').forEach(
  part => part.style.display = part.dataset.state === this.value ? '' : 'none');
  figure.querySelector('output').value = text;
- this.setAttribute('aria-valuetext', text);">
+ this.setAttribute('aria-valuetext', text);" />
 <output for="{name}" aria-live="off">{first}</output>
 </figure>"""

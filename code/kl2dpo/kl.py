@@ -1,6 +1,10 @@
 """Entropy, cross-entropy and Kullback-Leibler divergence, exact and estimated.
 
-Every result is in nats unless `base` says otherwise: ``base=2`` gives bits.
+Every result is in nats unless `base` says otherwise: ``base=2`` gives bits. (A base
+below 1 has a negative logarithm, so it turns every sign.)
+
+Probabilities must sum to one within 1e-8. Those of a softmax in single precision often
+do not: normalise them in double precision, or use `kl_from_logits`.
 """
 
 from typing import NamedTuple
@@ -12,9 +16,9 @@ from kl2dpo._checks import (
     as_positive,
     as_probabilities,
     check_axis,
-    check_outcomes,
     check_shapes,
     log_of_base,
+    outcomes_last,
 )
 
 __all__ = [
@@ -34,20 +38,20 @@ def _log(p):
         return np.log(p)
 
 
-def _expectation(p, values, axis):
-    """Sum of p * values along `axis`, where an outcome with p = 0 counts nothing, whatever its value."""
+def _expectation(p, values):
+    """Sum of p * values over the last axis; an outcome with p = 0 adds 0, whatever its value."""
     with np.errstate(invalid="ignore", over="ignore"):
         terms = np.where(p > 0, p * values, 0.0)
     # Adding 0.0 turns a sum of -0.0 into 0.0, which prints without a minus sign.
-    return terms.sum(axis=axis) + 0.0
+    return terms.sum(axis=-1) + 0.0
 
 
-def _divergence(p, log_p, log_q, axis):
-    """Sum of p * (log_p - log_q), in nats."""
+def _divergence(p, log_p, log_q):
+    """Sum of p * (log_p - log_q) over the last axis, in nats."""
     with np.errstate(invalid="ignore", over="ignore"):
         log_ratio = log_p - log_q
     # Gibbs: the sum is >= 0. Rounding may leave -1e-17 where P and Q agree.
-    return np.maximum(_expectation(p, log_ratio, axis), 0.0)
+    return np.maximum(_expectation(p, log_ratio), 0.0)
 
 
 def entropy(p, *, base=np.e, axis=-1):
@@ -86,8 +90,8 @@ def entropy(p, *, base=np.e, axis=-1):
     >>> float(entropy([0.5, 0.5], base=2))
     1.0
     """
-    p = as_probabilities("p", p, axis)
-    return _expectation(p, -_log(p), axis) / log_of_base(base)
+    p = np.moveaxis(as_probabilities("p", p, axis), axis, -1)
+    return _expectation(p, -_log(p)) / log_of_base(base)
 
 
 def cross_entropy(p, q, *, base=np.e, axis=-1):
@@ -125,8 +129,8 @@ def cross_entropy(p, q, *, base=np.e, axis=-1):
     1.921928
     """
     p, q = as_probabilities("p", p, axis), as_probabilities("q", q, axis)
-    check_outcomes(axis, p=p, q=q)
-    return _expectation(p, -_log(q), axis) / log_of_base(base)
+    p, q = outcomes_last(axis, p=p, q=q)
+    return _expectation(p, -_log(q)) / log_of_base(base)
 
 
 def kl_divergence(p, q, *, base=np.e, axis=-1):
@@ -135,7 +139,8 @@ def kl_divergence(p, q, *, base=np.e, axis=-1):
     .. math:: \mathrm{KL}(P \| Q) = \sum_x P(x) \ln \frac{P(x)}{Q(x)}
 
     An outcome with P = 0 adds nothing; one with P > 0 = Q makes the divergence
-    infinite. It is never negative, and zero only if P = Q.
+    infinite. It is never negative, and zero only if P = Q, up to the rounding of
+    the sum (about 1e-16).
 
     Parameters
     ----------
@@ -175,15 +180,15 @@ def kl_divergence(p, q, *, base=np.e, axis=-1):
     array([0.      , 0.192745])
     """
     p, q = as_probabilities("p", p, axis), as_probabilities("q", q, axis)
-    check_outcomes(axis, p=p, q=q)
-    return _divergence(p, _log(p), _log(q), axis) / log_of_base(base)
+    p, q = outcomes_last(axis, p=p, q=q)
+    return _divergence(p, _log(p), _log(q)) / log_of_base(base)
 
 
-def _log_softmax(logits, axis):
-    """ln softmax(logits); the shift by the largest logit keeps exp from overflowing."""
+def _log_softmax(logits):
+    """ln softmax over the last axis; the shift by the largest logit keeps exp from overflowing."""
     with np.errstate(over="ignore"):
-        shifted = logits - logits.max(axis=axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
@@ -229,9 +234,15 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     a, b = as_finite("p_logits", p_logits), as_finite("q_logits", q_logits)
     check_axis("p_logits", a, axis)
     check_axis("q_logits", b, axis)
-    check_outcomes(axis, p_logits=a, q_logits=b)
-    log_p, log_q = _log_softmax(a, axis), _log_softmax(b, axis)
-    return _divergence(np.exp(log_p), log_p, log_q, axis) / log_of_base(base)
+    a, b = outcomes_last(axis, p_logits=a, q_logits=b)
+    log_p, log_q = _log_softmax(a), _log_softmax(b)
+    return _divergence(np.exp(log_p), log_p, log_q) / log_of_base(base)
+
+
+def _expm1_minus(x):
+    """exp(x) - 1 - x without cancellation: near 0 by its Taylor series x^2/2 + x^3/6 + ..."""
+    series = x**2 / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7)))))
+    return np.where(np.abs(x) < 1e-2, series, np.expm1(x) - x)[()]
 
 
 def kl_normal(mean_p, std_p, mean_q, std_q, *, base=np.e):
@@ -273,11 +284,11 @@ def kl_normal(mean_p, std_p, mean_q, std_q, *, base=np.e):
     mean_p, mean_q = as_finite("mean_p", mean_p), as_finite("mean_q", mean_q)
     std_p, std_q = as_positive("std_p", std_p), as_positive("std_q", std_q)
     check_shapes(mean_p=mean_p, std_p=std_p, mean_q=mean_q, std_q=std_q)
-    with np.errstate(over="ignore", under="ignore"):
-        squares = (std_p / std_q) ** 2 + ((mean_p - mean_q) / std_q) ** 2
-    nats = np.log(std_q) - np.log(std_p) + (squares - 1) / 2
-    # As in _divergence: rounding must not leave a negative divergence.
-    return np.maximum(nats, 0.0) / log_of_base(base)
+    # With l = ln(std_p^2 / std_q^2), the terms without means are (exp(l) - 1 - l) / 2.
+    log_ratio = 2 * (np.log(std_p) - np.log(std_q))
+    with np.errstate(over="ignore"):
+        shift = (mean_p - mean_q) / std_q
+        return (_expm1_minus(log_ratio) + shift**2) / 2 / log_of_base(base)
 
 
 class KLEstimates(NamedTuple):
@@ -286,12 +297,6 @@ class KLEstimates(NamedTuple):
     k1: np.ndarray
     k2: np.ndarray
     k3: np.ndarray
-
-
-def _expm1_minus(x):
-    """exp(x) - 1 - x without cancellation: near 0 by its Taylor series x^2/2 + x^3/6 + ..."""
-    series = x**2 / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7)))))
-    return np.where(np.abs(x) < 1e-2, series, np.expm1(x) - x)
 
 
 def kl_estimators(log_p, log_q):
@@ -339,4 +344,4 @@ def kl_estimators(log_p, log_q):
     check_shapes(log_p=log_p, log_q=log_q)
     with np.errstate(over="ignore"):
         log_ratio = as_finite("log_q - log_p", log_q - log_p)
-        return KLEstimates(-log_ratio, log_ratio**2 / 2, _expm1_minus(log_ratio))
+        return KLEstimates(log_p - log_q, log_ratio**2 / 2, _expm1_minus(log_ratio))

@@ -1,0 +1,95 @@
+import re
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import pytest
+
+from kl2dpo.figures import slider, to_svg, use_book_style
+
+
+def draw():
+    """A figure with three states, and a line that belongs to none."""
+    figure, axes = plt.subplots()
+    states = [(f"level {k}", axes.plot([0, 1], [k, k])) for k in range(3)]
+    axes.plot([0, 1], [0, 1])
+    return figure, states
+
+
+@pytest.fixture(autouse=True)
+def book_style():
+    with plt.rc_context():
+        use_book_style()
+        yield
+        plt.close("all")
+
+
+@pytest.fixture
+def drawing():
+    return draw()
+
+
+def make(drawing, **changes):
+    figure, states = drawing
+    arguments = {"name": "s", "label": "Level", "alt": 'A line, "flat" & still.', "start": 1}
+    return slider(figure, states, **(arguments | changes))
+
+
+def parse(page):
+    """The slider as XML; raises if a tag or an attribute is broken."""
+    return ElementTree.fromstring(page)
+
+
+def test_shows_the_start_state_only(drawing):
+    parts = parse(make(drawing)).findall(".//*[@data-state]")
+    hidden = {part.get("data-state"): part.get("style") for part in parts}
+    assert hidden == {"0": "display: none", "1": None, "2": "display: none"}
+
+
+def test_control_is_labelled_and_reaches_every_state(drawing):
+    page = parse(make(drawing))
+    control, label = page.find("input"), page.find("label")
+    assert (control.get("min"), control.get("max"), control.get("value")) == ("0", "2", "1")
+    assert label.get("for") == control.get("id") and label.text == "Level"
+    assert control.get("aria-valuetext") == page.find("output").text == "level 1"
+    assert control.get("data-texts").split("|") == ["level 0", "level 1", "level 2"]
+
+
+def test_picture_is_described(drawing):
+    svg = parse(make(drawing)).find("{http://www.w3.org/2000/svg}svg")
+    assert svg.get("role") == "img"
+    assert svg.get("aria-label") == 'A line, "flat" & still.'
+
+
+def test_the_same_code_gives_the_same_page(drawing):
+    assert make(drawing) == make(draw())
+
+
+def test_asks_for_nothing(drawing):
+    # The addresses that remain are names of XML vocabularies, which no browser fetches.
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"' )]*", make(drawing))) <= names
+
+
+def test_coordinates_are_rounded():
+    svg = to_svg(draw()[0])
+    numbers = re.findall(r"-?\d+\.?\d*", " ".join(re.findall(r' d="([^"]*)"', svg)))
+    assert len(numbers) > 100
+    assert all(len(number.partition(".")[2]) <= 3 and number != "-0" for number in numbers)
+
+
+def test_a_changed_colour_changes_the_picture():
+    figure, states = draw()
+    states[0][1][0].set_color("#123456")
+    assert to_svg(figure) != to_svg(draw()[0])
+
+
+@pytest.mark.parametrize("start", [-1, 3, "1"])
+def test_start_outside_the_states_is_refused(drawing, start):
+    with pytest.raises(ValueError, match="start is .* expected a position from 0 to 2"):
+        make(drawing, start=start)
+
+
+def test_one_state_is_refused(drawing):
+    figure, states = drawing
+    with pytest.raises(ValueError, match="states has 1 state"):
+        make((figure, states[:1]))

@@ -1,0 +1,379 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose
+
+from kl2dpo.kl import (
+    cross_entropy,
+    entropy,
+    kl_divergence,
+    kl_estimators,
+    kl_from_logits,
+    kl_normal,
+)
+
+P, Q = [0.2, 0.8], [0.8, 0.2]
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def distributions(outcomes=4):
+    """Distributions on `outcomes` outcomes; some probabilities may be zero, or tiny."""
+    weights = hnp.arrays(float, outcomes, elements=st.just(0.0) | st.floats(1e-100, 1))
+    return weights.filter(lambda w: w.sum() > 0.1).map(lambda w: w / w.sum())
+
+
+finite = st.floats(-50, 50)
+positive = st.floats(1e-3, 1e3)
+
+
+# Exact values
+
+
+def test_the_worked_example_in_nats_and_bits():
+    assert_allclose(kl_divergence(P, Q), 0.6 * np.log(4), rtol=1e-15)
+    assert_allclose(kl_divergence(P, Q, base=2), 1.2, rtol=1e-15)
+
+
+def test_an_asymmetric_pair():
+    assert_allclose(kl_divergence([0.2, 0.8], [0.5, 0.5]), 0.192745, atol=5e-7)
+    assert_allclose(kl_divergence([0.5, 0.5], [0.2, 0.8]), 0.223144, atol=5e-7)
+
+
+def test_entropy_and_cross_entropy_of_dyadic_probabilities():
+    p, q = np.array([4, 2, 1, 1]) / 8, np.array([1, 1, 2, 4]) / 8
+    assert entropy(p, base=2) == 1.75
+    assert cross_entropy(p, q, base=2) == 2.625
+
+
+@pytest.mark.parametrize("base, unit", [(np.e, 1), (2, np.log(2)), (10, np.log(10)), (0.5, -np.log(2))])
+def test_base_divides_by_its_logarithm(base, unit):
+    assert_allclose(entropy(P, base=base), entropy(P) / unit)
+    assert_allclose(cross_entropy(P, Q, base=base), cross_entropy(P, Q) / unit)
+    assert_allclose(kl_divergence(P, Q, base=base), kl_divergence(P, Q) / unit)
+    assert_allclose(kl_from_logits([1, 2], [3, 1], base=base), kl_from_logits([1, 2], [3, 1]) / unit)
+    assert_allclose(kl_normal(0, 1, 2, 3, base=base), kl_normal(0, 1, 2, 3) / unit)
+
+
+def test_zero_probabilities():
+    assert entropy([1, 0]) == 0 and not np.signbit(entropy([1, 0]))
+    assert cross_entropy([1, 0], [1, 0]) == 0 and not np.signbit(cross_entropy([1, 0], [1, 0]))
+    assert_allclose(kl_divergence([0, 1], [0.5, 0.5]), np.log(2))
+    assert kl_divergence([0.5, 0.5], [0, 1]) == np.inf
+    assert cross_entropy([0.5, 0.5], [0, 1]) == np.inf
+    assert kl_divergence([0, 1], [0, 1]) == 0
+
+
+def test_probabilities_too_small_to_divide():
+    tiny = 5e-324
+    assert_allclose(kl_divergence([0.5, 0.5], [tiny, 1.0]), 0.5 * (np.log(0.5) - np.log(tiny)) - 0.5 * np.log(2))
+
+
+# Agreement with SciPy, and identities
+
+
+@given(distributions(), distributions())
+def test_agrees_with_scipy(p, q):
+    assert_allclose(entropy(p), scipy.stats.entropy(p), atol=1e-12)
+    assert_allclose(kl_divergence(p, q), scipy.special.rel_entr(p, q).sum(), rtol=1e-9, atol=1e-12)
+    assert_allclose(kl_divergence(p, q, base=2), scipy.stats.entropy(p, q, base=2), rtol=1e-9, atol=1e-12)
+
+
+@given(distributions(), distributions())
+def test_gibbs_inequality(p, q):
+    assert kl_divergence(p, q) >= 0
+    assert kl_divergence(p, p) == 0
+
+
+@given(distributions(), distributions())
+def test_cross_entropy_is_entropy_plus_divergence(p, q):
+    assert_allclose(cross_entropy(p, q), entropy(p) + kl_divergence(p, q), atol=1e-12)
+
+
+@given(distributions(3), distributions(3), distributions(2), distributions(2))
+def test_independent_parts_add(p, q, r, s):
+    joint = kl_divergence(np.outer(p, r).ravel(), np.outer(q, s).ravel())
+    assert_allclose(joint, kl_divergence(p, q) + kl_divergence(r, s), rtol=1e-9, atol=1e-12)
+
+
+@given(distributions(), distributions(), st.permutations(range(4)))
+def test_relabelling_changes_nothing(p, q, order):
+    assert_allclose(kl_divergence(p[order], q[order]), kl_divergence(p, q), rtol=1e-12, atol=1e-15)
+
+
+# Logits
+
+
+@given(hnp.arrays(float, 4, elements=finite), hnp.arrays(float, 4, elements=finite))
+def test_logits_agree_with_probabilities(a, b):
+    p, q = scipy.special.softmax(a), scipy.special.softmax(b)
+    assert_allclose(kl_from_logits(a, b), kl_divergence(p, q), rtol=1e-9, atol=1e-12)
+
+
+def test_shifted_logits_are_the_same_distribution():
+    a, b = np.array([1.0, 2.0, 0.5]), np.array([0.0, 1.0, 3.0])
+    assert_allclose(kl_from_logits(a + 1e4, b - 1e4), kl_from_logits(a, b), rtol=1e-11)
+
+
+@pytest.mark.parametrize("a, b, expected", [
+    ([1e4, -1e4], [-1e4, 1e4], 2e4),
+    ([1e4, -1e4], [1e4, -1e4], 0),
+    ([0, 0], [1e4, -1e4], 1e4 - np.log(2)),
+    ([-1e4, -1e4], [1e4, 1e4], 0),
+    ([1e308, -1e308], [1e308, -1e308], 0),
+    ([1e308, -1e308], [-1e308, 1e308], np.inf),  # 2e308 is beyond a float
+])
+def test_extreme_logits(a, b, expected):
+    assert_allclose(kl_from_logits(a, b), expected, rtol=1e-12)
+
+
+# Normal distributions
+
+
+@pytest.mark.parametrize("arguments", [(0, 1, 0.1, 1), (0, 1, 1, 1), (1, 2, 0, 3), (-2, 0.5, 1, 0.25)])
+def test_normal_agrees_with_its_integral(arguments):
+    mean_p, std_p, mean_q, std_q = arguments
+    x = mean_p + std_p * np.linspace(-12, 12, 20_001)
+    log_p, log_q = scipy.stats.norm.logpdf(x, mean_p, std_p), scipy.stats.norm.logpdf(x, mean_q, std_q)
+    integral = np.sum(np.exp(log_p) * (log_p - log_q)) * (x[1] - x[0])
+    assert_allclose(kl_normal(*arguments), integral, rtol=1e-10)
+
+
+@given(finite, positive, finite, positive)
+def test_normal_is_a_divergence(mean_p, std_p, mean_q, std_q):
+    assert kl_normal(mean_p, std_p, mean_q, std_q) >= 0
+    assert kl_normal(mean_p, std_p, mean_p, std_p) == 0
+    moved = kl_normal(3 * mean_p + 1, 3 * std_p, 3 * mean_q + 1, 3 * std_q)
+    assert_allclose(moved, kl_normal(mean_p, std_p, mean_q, std_q), rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [1e-12, 1e-8, 1e-4])
+def test_normal_is_accurate_near_zero(step):
+    assert_allclose(kl_normal(0, 1 + step, 0, 1), step**2, rtol=2 * step + 1e-3)
+    assert_allclose(kl_normal(step, 1, 0, 1), step**2 / 2, rtol=1e-12)
+
+
+def test_normal_at_the_edge_of_floats():
+    assert kl_normal(0, 1e300, 0, 1e-300) == np.inf
+    assert_allclose(kl_normal(0, 1e-300, 0, 1e300), 600 * np.log(10) - 0.5)
+
+
+# Estimators
+
+
+@given(hnp.arrays(float, 5, elements=finite), hnp.arrays(float, 5, elements=finite))
+def test_estimators_are_their_formulas(log_p, log_q):
+    log_ratio = log_q - log_p
+    k = kl_estimators(log_p, log_q)
+    assert k._fields == ("k1", "k2", "k3")
+    assert_allclose(k.k1, -log_ratio)
+    assert_allclose(k.k2, log_ratio**2 / 2)
+    assert_allclose(k.k3, np.expm1(log_ratio) - log_ratio, rtol=1e-11, atol=1e-10)
+    assert np.all(k.k3 >= 0)
+    same = kl_estimators(log_p, log_p)
+    assert not np.any(np.signbit(same.k1)) and np.all(np.array(same) == 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_k3_is_accurate_near_zero(sign):
+    mpmath = pytest.importorskip("mpmath")  # comes with SymPy
+    for size in [1e-300, 1e-150, 1e-15, 1e-8, 1e-4, 9.99e-3, 1e-2, 1.01e-2, 0.3]:
+        with mpmath.workdps(700):
+            exact = float(mpmath.e ** mpmath.mpf(sign * size) - 1 - mpmath.mpf(sign * size))
+        assert_allclose(kl_estimators(0.0, sign * size).k3, exact, rtol=1e-13, atol=0)
+
+
+def test_exact_means_of_the_estimators():
+    p, q = np.array([0.2, 0.3, 0.5]), np.array([0.4, 0.4, 0.2])
+    k = kl_estimators(np.log(p), np.log(q))
+    assert_allclose([p @ k.k1, p @ k.k3], kl_divergence(p, q))
+
+
+def test_estimators_reproduce_schulmans_table():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(400_000)
+    for mean, bias_of_k2, spreads in [(0.1, 0.0025, (20, 1.42, 1.42)), (1, 0.25, (2, 1.73, 1.70))]:
+        true = kl_normal(0, 1, mean, 1)
+        k = kl_estimators(scipy.stats.norm.logpdf(x), scipy.stats.norm.logpdf(x, mean))
+        for values, bias, spread in zip(k, (0, bias_of_k2, 0), spreads):
+            error = values.std() / np.sqrt(x.size)
+            assert abs(values.mean() - true * (1 + bias)) < 4 * error
+            assert_allclose(values.std() / true, spread, rtol=0.02)
+
+
+# Shapes
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3), st.data())
+@settings(max_examples=50)
+def test_leading_axes_broadcast(shapes, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    p, q = (rng.dirichlet(np.ones(4), size=shape) for shape in shapes.input_shapes)
+    result = kl_divergence(p, q)
+    assert result.shape == shapes.result_shape
+    p, q = (np.broadcast_to(d, (*shapes.result_shape, 4)) for d in (p, q))
+    for index in np.ndindex(*shapes.result_shape):
+        assert_allclose(result[index], kl_divergence(p[index], q[index]), rtol=1e-12)
+        assert_allclose(cross_entropy(p, q)[index], cross_entropy(p[index], q[index]), rtol=1e-12)
+        assert_allclose(entropy(p)[index], entropy(p[index]), rtol=1e-12)
+        assert_allclose(kl_from_logits(np.log(p), np.log(q))[index], result[index], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+def test_outcomes_on_any_axis(axis):
+    rng = np.random.default_rng(2)
+    p, q = rng.dirichlet(np.ones(4), size=(2, 3, 5))
+    moved_p, moved_q = np.moveaxis(p, -1, axis), np.moveaxis(q, -1, axis)
+    assert_allclose(kl_divergence(moved_p, moved_q, axis=axis), kl_divergence(p, q))
+    assert_allclose(cross_entropy(moved_p, moved_q, axis=axis), cross_entropy(p, q))
+    assert_allclose(entropy(moved_p, axis=axis), entropy(p))
+    assert_allclose(kl_from_logits(np.log(moved_p), np.log(moved_q), axis=axis), kl_divergence(p, q))
+
+
+def test_outcomes_on_an_axis_that_only_one_argument_has_others_beside():
+    # Columns are distributions. Broadcasting q against the rows instead would also be possible
+    # here, because the array is square, and wrong.
+    columns, single = np.array([[0.2, 0.5], [0.8, 0.5]]), np.array([0.8, 0.2])
+    for function in (kl_divergence, cross_entropy):
+        expected = [function(columns[:, k], single) for k in range(2)]
+        assert_allclose(function(columns, single, axis=0), expected)
+        swapped = [function(single, columns[:, k]) for k in range(2)]
+        assert_allclose(function(single, columns, axis=0), swapped)
+    logits = kl_from_logits(np.log(columns), np.log(single), axis=0)
+    assert_allclose(logits, kl_divergence(columns, single, axis=0))
+
+
+def test_normal_and_estimators_broadcast():
+    assert kl_normal(np.zeros((3, 1)), 1, np.arange(4), [1, 2, 3, 4]).shape == (3, 4)
+    assert kl_estimators(np.zeros((3, 1)), np.zeros(4)).k2.shape == (3, 4)
+
+
+# Bad input: the message names the argument, the value, its place and what was expected
+
+BAD_PROBABILITIES = [
+    ([0.5, -0.1, 0.6], r"\[1\] is -0.1, expected a probability >= 0"),
+    ([0.5, np.nan], r"\[1\] is nan, expected a finite number"),
+    ([np.inf, 0.5], r"\[0\] is inf, expected a finite number"),
+    ([[0.5, 0.5], [0.5, 0.6]], r" sums to 1\.1 along axis -1 at index \[1\], expected 1"),
+    ([0.5, 0.5 + 2e-8], r" sums to 1\.0000000\d+ along axis -1, expected 1 within 1e-08"),
+    ([], r" is empty \(shape \(0,\)\)"),
+    (1.0, r" is a single number, expected at least one dimension"),
+    ([10**400, 0.5], r" must be an array of real numbers"),
+    ([1e308, 1e308], r" sums to inf along axis -1, expected 1"),
+    (["0.5", "0.5"], r" must be an array of real numbers"),
+    ([0.5, 0.5j], r" must be an array of real numbers"),
+    ([0.5, None], r"\[1\] is nan, expected a finite number"),
+    ([[0.5, 0.5], [1.0]], r" must be an array of real numbers"),
+]
+
+
+@pytest.mark.parametrize("bad, message", BAD_PROBABILITIES)
+def test_bad_probabilities_are_refused(bad, message):
+    with pytest.raises(ValueError, match="^p" + message):
+        entropy(bad)
+    for function in (cross_entropy, kl_divergence):
+        with pytest.raises(ValueError, match="^p" + message):
+            function(bad, P)
+        with pytest.raises(ValueError, match="^q" + message):
+            function(P, bad)
+
+
+def test_sums_within_the_tolerance_are_accepted():
+    assert_allclose(kl_divergence([0.5, 0.5 + 5e-9], [0.5, 0.5]), 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite_is_refused(bad):
+    with pytest.raises(ValueError, match=r"p_logits\[1\] is .*, expected a finite number"):
+        kl_from_logits([0, bad], [0, 0])
+    with pytest.raises(ValueError, match=r"q_logits\[0, 1\] is "):
+        kl_from_logits([0, 0], [[0, bad]])
+    with pytest.raises(ValueError, match=r"log_p\[0\] is "):
+        kl_estimators([bad], [0])
+    with pytest.raises(ValueError, match=r"log_q is "):
+        kl_estimators(0, bad)
+    for place, name in enumerate(["mean_p", "std_p", "mean_q", "std_q"]):
+        arguments = [1, 1, 1, 1]
+        arguments[place] = bad
+        with pytest.raises(ValueError, match=f"{name} is "):
+            kl_normal(*arguments)
+
+
+def test_a_log_ratio_beyond_a_float_is_refused():
+    with pytest.raises(ValueError, match="log_q - log_p is inf"):
+        kl_estimators(-1e308, 1e308)
+
+
+def test_empty_is_refused():
+    for call in (lambda: kl_from_logits([], []), lambda: kl_estimators([], []), lambda: kl_normal([], 1, 0, 1)):
+        with pytest.raises(ValueError, match="is empty"):
+            call()
+
+
+@pytest.mark.parametrize("bad", [0, -1.5])
+def test_a_standard_deviation_must_be_positive(bad):
+    with pytest.raises(ValueError, match=rf"std_p\[1\] is {float(bad)}, expected a number > 0"):
+        kl_normal(0, [1, bad], 0, 1)
+    with pytest.raises(ValueError, match=rf"std_q is {float(bad)}, expected a number > 0"):
+        kl_normal(0, 1, 0, bad)
+
+
+@pytest.mark.parametrize("base", [0, 1, -2, np.nan, np.inf, "e", None, [2, 10]])
+def test_bad_bases_are_refused(base):
+    calls = [
+        lambda: entropy(P, base=base),
+        lambda: cross_entropy(P, Q, base=base),
+        lambda: kl_divergence(P, Q, base=base),
+        lambda: kl_from_logits([0, 1], [1, 0], base=base),
+        lambda: kl_normal(0, 1, 1, 1, base=base),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="^base "):
+            call()
+
+
+@pytest.mark.parametrize("axis", [1, -2, 0.0, None, True, (0,)])
+def test_bad_axes_are_refused(axis):
+    calls = [
+        lambda: entropy(P, axis=axis),
+        lambda: cross_entropy(P, Q, axis=axis),
+        lambda: kl_divergence(P, Q, axis=axis),
+        lambda: kl_from_logits([0, 1], [1, 0], axis=axis),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="^axis "):
+            call()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    thirds = np.full((2, 3), 1 / 3)
+    for function in (cross_entropy, kl_divergence, kl_from_logits):
+        with pytest.raises(ValueError, match=r"p\w* has 2, q\w* has 3 outcomes along axis -1"):
+            function(P, thirds)
+        with pytest.raises(ValueError, match=r"shapes do not broadcast: p\w* \(2, 3\), q\w* \(4, 3\)"):
+            function(thirds, np.full((4, 3), 1 / 3))
+        with pytest.raises(ValueError, match=r"p\w* has 1, q\w* has 2 outcomes along axis -1"):
+            function([1.0], P)
+    with pytest.raises(ValueError, match=r"mean_p \(2,\), std_p \(\), mean_q \(3,\), std_q \(\)"):
+        kl_normal([0, 1], 1, [0, 1, 2], 1)
+    with pytest.raises(ValueError, match=r"log_p \(2,\), log_q \(3,\)"):
+        kl_estimators([0, 1], [0, 1, 2])
+
+
+def test_import_needs_numpy_only():
+    code = "import sys, kl2dpo; print(*{'matplotlib', 'sympy', 'scipy', 'IPython'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""

@@ -1,0 +1,163 @@
+"""What must hold for every notebook besides its outputs, which nbval compares."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = ROOT / "chapters"
+
+
+def pages(suffix):
+    return [p for p in sorted(CHAPTERS.rglob(f"*{suffix}")) if ".ipynb_checkpoints" not in p.parts]
+
+
+def text_of(path):
+    """The Markdown of a page."""
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.fixture(params=pages(".ipynb"), ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def data_of(cell):
+    """The rich outputs of a cell: pairs of a MIME type and its content."""
+    return [item for output in cell.outputs for item in output.get("data", {}).items()]
+
+
+def text_outputs(cell):
+    """Every output of a cell that is text."""
+    return [output.text for output in cell.outputs if "text" in output] + [
+        content for mime, content in data_of(cell) if isinstance(content, str)
+    ]
+
+
+def test_is_executed_from_top_to_bottom(code_cells):
+    assert [cell.execution_count for cell in code_cells] == list(range(1, len(code_cells) + 1))
+
+
+def test_has_no_error_and_no_stderr(code_cells):
+    for cell in code_cells:
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", output.text
+
+
+def test_kernel_is_named_without_a_version(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.language == "python"
+    # A patch version here would change with every machine.
+    assert notebook.metadata.language_info == {"name": "python"}
+
+
+def test_outputs_name_no_machine(code_cells):
+    private = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr)/|[A-Za-z]:\\\\|\bat 0x[0-9a-f]+|site-packages")
+    for cell in code_cells:
+        for text in text_outputs(cell):
+            assert not private.search(text), private.search(text)
+
+
+def test_every_figure_is_named_captioned_and_described(code_cells):
+    for cell in code_cells:
+        if any(mime.startswith("image/") for mime, _ in data_of(cell)):
+            metadata = cell.metadata.get("mystnb", {})
+            assert len(metadata.get("image", {}).get("alt", "")) > 40, f"no alt text: {cell.source}"
+            assert metadata.get("figure", {}).get("name", "").startswith("fig-"), cell.source
+            assert metadata["figure"].get("caption"), f"no caption: {cell.source}"
+        for mime, content in data_of(cell):
+            if mime == "text/html":
+                for svg in re.findall(r"<svg[^>]*>", content):
+                    assert 'role="img"' in svg and re.search(r'aria-label="[^"]{40}', svg), svg
+                for image in re.findall(r"<img[^>]*>", content):
+                    assert re.search(r'alt="[^"]{40}', image), image
+
+
+def test_every_picture_is_svg(code_cells):
+    # nbval compares SVG, which is text, and ignores PNG and JPEG: a changed figure would pass.
+    for cell in code_cells:
+        for mime, _ in data_of(cell):
+            assert not mime.startswith("image/") or mime == "image/svg+xml", cell.source
+
+
+def test_cells_are_short(code_cells):
+    for cell in code_cells:
+        lines = cell.source.splitlines()
+        assert len(lines) <= 25, cell.source
+        # Longer lines need a scroll bar on a screen of 1280 pixels.
+        assert max(map(len, lines)) <= 79, max(lines, key=len)
+
+
+def test_no_cell_ends_in_a_semicolon(code_cells):
+    for cell in code_cells:
+        assert not cell.source.rstrip().endswith(";"), cell.source
+
+
+def test_code_is_interrupted_by_text(notebook):
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert "cccc" not in kinds
+
+
+@pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
+def test_text_can_be_translated(path):
+    # Footnotes and glued numbers break in a translated paragraph.
+    assert not re.search(r"\[\^|\{glue", text_of(path))
+
+
+LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$", re.MULTILINE)
+REFERENCE = re.compile(r"\{(ref|numref|eq|prf:ref|cite:\w+)\}`(?:[^`<]*<)?([^`>]+)>?`")
+SOLUTION = re.compile(r"\{solution-start\} ([\w-]+)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def labels_of(path):
+    labels = [a or b for a, b in LABEL.findall(text_of(path))]
+    if path.suffix == ".ipynb":
+        for cell in nbformat.read(path, as_version=4).cells:
+            figure = cell.metadata.get("mystnb", {}).get("figure", {})
+            labels += [figure["name"]] if "name" in figure else []
+    return labels
+
+
+def test_labels_are_unique_and_references_resolve():
+    everything = pages(".ipynb") + pages(".md")
+    labels = [label for path in everything for label in labels_of(path)]
+    assert len(labels) == len(set(labels)), sorted({x for x in labels if labels.count(x) > 1})
+    bibliography = (CHAPTERS / "references.bib").read_text(encoding="utf-8")
+    known = {"cite": set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))}
+    found = 0
+    for path in everything:
+        text = text_of(path)
+        for role, targets in REFERENCE.findall(text):
+            for target in targets.split(","):
+                assert target in known.get(role.split(":")[0], labels), f"{path.name}: {role} {target}"
+                found += 1
+        for target in SOLUTION.findall(text):
+            assert target in labels, f"{path.name}: solution of {target}"
+    assert found > 0
+
+
+def test_relative_links_resolve():
+    for path in pages(".ipynb") + pages(".md"):
+        for target in LINK.findall(text_of(path)):
+            if target.startswith("#"):
+                assert target[1:] in labels_of(path), f"{path.name}: {target}"
+            elif not re.match(r"[a-z]+:", target):
+                assert (path.parent / target.split("#")[0]).exists(), f"{path.name}: {target}"
+
+
+def test_table_of_contents_lists_every_page():
+    listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    present = [p.relative_to(ROOT).with_suffix("").as_posix() for p in pages(".ipynb") + pages(".md")]
+    assert sorted(listed) == sorted(present)
