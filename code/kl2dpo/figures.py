@@ -45,8 +45,8 @@ def to_svg(figure):
     figure.savefig(file, format="svg", bbox_inches="tight", metadata=nothing)
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
-    # Numbers only, not parts of names; adding 0.0 makes -0.0 zero.
-    number = re.compile(r"(?<![\w.-])-?\d+(\.\d+)?(?![\w.-])")
+    # Numbers only, not parts of names and colours; adding 0.0 makes -0.0 zero.
+    number = re.compile(r"(?<![\w.#-])-?\d+(\.\d+)?(?![\w.-])")
     return number.sub(lambda match: f"{round(float(match[0]), 3) + 0.0:.10g}", svg)
 
 
@@ -141,8 +141,9 @@ def slider(figure, states, *, name, label, alt, start=0):
     label = html.escape(label)
     return f"""<figure class="kl2dpo-slider" style="margin: 1em 0">
 {drawing}
-<label class="kl2dpo-slider-control" for="{name}">{label}</label>
-<input class="kl2dpo-slider-control" type="range" id="{name}" style="width: 100%; max-width: 30em; display: block"
+<div class="kl2dpo-slider-control">
+<label for="{name}">{label}</label><br/>
+<input type="range" id="{name}" style="width: 100%; max-width: 30em"
  min="0" max="{len(states) - 1}" step="1" value="{start}" autocomplete="off"
  aria-valuetext="{first}" data-texts="{texts}" oninput="
  const text = this.dataset.texts.split('|')[this.value];
@@ -151,5 +152,6 @@ def slider(figure, states, *, name, label, alt, start=0):
  part => part.style.display = part.dataset.state === this.value ? '' : 'none');
  figure.querySelector('output').value = text;
  this.setAttribute('aria-valuetext', text);" />
+</div>
 <output for="{name}" aria-live="off">{first}</output>
 </figure>"""

@@ -47,7 +47,7 @@ def test_shows_the_start_state_only(drawing):
 
 def test_control_is_labelled_and_reaches_every_state(drawing):
     page = parse(make(drawing))
-    control, label = page.find("input"), page.find("label")
+    control, label = page.find(".//input"), page.find(".//label")
     assert (control.get("min"), control.get("max"), control.get("value")) == ("0", "2", "1")
     assert label.get("for") == control.get("id") and label.text == "Level"
     assert control.get("aria-valuetext") == page.find("output").text == "level 1"
@@ -75,6 +75,15 @@ def test_coordinates_are_rounded():
     numbers = re.findall(r"-?\d+\.?\d*", " ".join(re.findall(r' d="([^"]*)"', svg)))
     assert len(numbers) > 100
     assert all(len(number.partition(".")[2]) <= 3 and number != "-0" for number in numbers)
+
+
+def test_colours_stay_whole():
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], color="black")
+    axes.plot([1, 0], color="#001200")
+    svg = to_svg(figure)
+    assert "stroke: #000000" in svg and "stroke: #001200" in svg
+    assert all(len(colour) == 6 for colour in re.findall(r"(?:fill|stroke): #(\w+)", svg))
 
 
 def test_a_changed_colour_changes_the_picture():
