@@ -72,8 +72,8 @@ def slider(figure, states, *, name, label, alt, start=0):
 
     All states are drawn in one SVG, and the slider shows the artists of one of
     them. The result is a single piece of HTML with no outside part: it works in a
-    static page, by mouse and by keyboard. Without JavaScript, and in print, it is
-    a still picture.
+    static page and in JupyterLab (which leaves it the arrow keys), by mouse and by
+    keyboard. Without JavaScript, and in print, it is a still picture.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def slider(figure, states, *, name, label, alt, start=0):
 {drawing}
 <div class="kl2dpo-slider-control">
 <label for="{name}">{label}</label><br/>
-<input type="range" id="{name}" style="width: 100%; max-width: 30em"
+<input type="range" id="{name}" style="width: 100%; max-width: 30em" data-lm-suppress-shortcuts="true"
  min="0" max="{len(states) - 1}" step="1" value="{start}" autocomplete="off"
  aria-valuetext="{first}" data-texts="{texts}" oninput="
  const text = this.dataset.texts.split('|')[this.value];

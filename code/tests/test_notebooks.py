@@ -109,6 +109,19 @@ def test_code_is_interrupted_by_text(notebook):
     assert "cccc" not in kinds
 
 
+def test_what_the_website_folds_is_folded_in_jupyterlab(notebook):
+    in_solution = False
+    for cell in notebook.cells:
+        in_solution = in_solution and "{solution-end}" not in cell.source
+        if cell.cell_type == "code":
+            folded = cell.metadata.get("jupyter", {})
+            if in_solution or "hide-input" in cell.metadata.get("tags", []):
+                assert folded.get("source_hidden"), cell.source
+            if in_solution:
+                assert folded.get("outputs_hidden"), cell.source
+        in_solution = in_solution or "{solution-start}" in cell.source
+
+
 @pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
 def test_text_can_be_translated(path):
     # Footnotes and glued numbers break in a translated paragraph.
@@ -148,13 +161,30 @@ def test_labels_are_unique_and_references_resolve():
     assert found > 0
 
 
+def anchors_of(path):
+    """What a link to a section of the page may end in."""
+    headings = re.findall(r"^#+ (.*)$", text_of(path), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
 def test_relative_links_resolve():
     for path in pages(".ipynb") + pages(".md"):
         for target in LINK.findall(text_of(path)):
-            if target.startswith("#"):
-                assert target[1:] in labels_of(path), f"{path.name}: {target}"
-            elif not re.match(r"[a-z]+:", target):
-                assert (path.parent / target.split("#")[0]).exists(), f"{path.name}: {target}"
+            if not re.match(r"[a-z]+:", target):
+                file, _, anchor = target.partition("#")
+                page = path.parent / file if file else path
+                assert page.exists(), f"{path.name}: {target}"
+                assert not anchor or anchor in anchors_of(page), f"{path.name}: {target}"
+
+
+def test_references_render_in_jupyterlab_too():
+    # JupyterLab knows the labels of one notebook only, and none in the metadata of its code cells.
+    for path in pages(".ipynb"):
+        own = labels_of(path)
+        for role, target in REFERENCE.findall(text_of(path)):
+            assert role not in ("numref", "cite:t"), f"{path.name}: {role} {target}"
+        for role, target in re.findall(r"\{(ref|eq|prf:ref)\}`([\w-]+)`", text_of(path)):
+            assert target in own, f"{path.name}: {role} {target} of another page has no text"
 
 
 def test_table_of_contents_lists_every_page():
