@@ -1,6 +1,6 @@
 """Execute notebooks in place, so that a second run leaves them unchanged.
 
-    python code/book/run_notebooks.py [NOTEBOOK ...]      (default: all of chapters/)
+python code/book/run_notebooks.py [NOTEBOOK ...]      (default: all of chapters/)
 """
 
 import sys
@@ -15,7 +15,11 @@ CHAPTERS = Path(__file__).parents[2] / "chapters"
 def run(path):
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=60, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=60,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": path.parent}},
     )
     client.execute()
     # The kernel writes the version of this machine's Python here.

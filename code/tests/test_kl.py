@@ -59,12 +59,16 @@ def test_entropy_and_cross_entropy_of_dyadic_probabilities():
     assert cross_entropy(p, q, base=2) == 2.625
 
 
-@pytest.mark.parametrize("base, unit", [(np.e, 1), (2, np.log(2)), (10, np.log(10)), (0.5, -np.log(2))])
+@pytest.mark.parametrize(
+    "base, unit", [(np.e, 1), (2, np.log(2)), (10, np.log(10)), (0.5, -np.log(2))]
+)
 def test_base_divides_by_its_logarithm(base, unit):
     assert_allclose(entropy(P, base=base), entropy(P) / unit)
     assert_allclose(cross_entropy(P, Q, base=base), cross_entropy(P, Q) / unit)
     assert_allclose(kl_divergence(P, Q, base=base), kl_divergence(P, Q) / unit)
-    assert_allclose(kl_from_logits([1, 2], [3, 1], base=base), kl_from_logits([1, 2], [3, 1]) / unit)
+    assert_allclose(
+        kl_from_logits([1, 2], [3, 1], base=base), kl_from_logits([1, 2], [3, 1]) / unit
+    )
     assert_allclose(kl_normal(0, 1, 2, 3, base=base), kl_normal(0, 1, 2, 3) / unit)
 
 
@@ -79,7 +83,9 @@ def test_zero_probabilities():
 
 def test_probabilities_too_small_to_divide():
     tiny = 5e-324
-    assert_allclose(kl_divergence([0.5, 0.5], [tiny, 1.0]), 0.5 * (np.log(0.5) - np.log(tiny)) - 0.5 * np.log(2))
+    assert_allclose(
+        kl_divergence([0.5, 0.5], [tiny, 1.0]), 0.5 * (np.log(0.5) - np.log(tiny)) - 0.5 * np.log(2)
+    )
 
 
 # Agreement with SciPy, and identities
@@ -89,7 +95,9 @@ def test_probabilities_too_small_to_divide():
 def test_agrees_with_scipy(p, q):
     assert_allclose(entropy(p), scipy.stats.entropy(p), atol=1e-12)
     assert_allclose(kl_divergence(p, q), scipy.special.rel_entr(p, q).sum(), rtol=1e-9, atol=1e-12)
-    assert_allclose(kl_divergence(p, q, base=2), scipy.stats.entropy(p, q, base=2), rtol=1e-9, atol=1e-12)
+    assert_allclose(
+        kl_divergence(p, q, base=2), scipy.stats.entropy(p, q, base=2), rtol=1e-9, atol=1e-12
+    )
 
 
 @given(distributions(), distributions())
@@ -128,14 +136,17 @@ def test_shifted_logits_are_the_same_distribution():
     assert_allclose(kl_from_logits(a + 1e4, b - 1e4), kl_from_logits(a, b), rtol=1e-11)
 
 
-@pytest.mark.parametrize("a, b, expected", [
-    ([1e4, -1e4], [-1e4, 1e4], 2e4),
-    ([1e4, -1e4], [1e4, -1e4], 0),
-    ([0, 0], [1e4, -1e4], 1e4 - np.log(2)),
-    ([-1e4, -1e4], [1e4, 1e4], 0),
-    ([1e308, -1e308], [1e308, -1e308], 0),
-    ([1e308, -1e308], [-1e308, 1e308], np.inf),  # 2e308 is beyond a float
-])
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        ([1e4, -1e4], [-1e4, 1e4], 2e4),
+        ([1e4, -1e4], [1e4, -1e4], 0),
+        ([0, 0], [1e4, -1e4], 1e4 - np.log(2)),
+        ([-1e4, -1e4], [1e4, 1e4], 0),
+        ([1e308, -1e308], [1e308, -1e308], 0),
+        ([1e308, -1e308], [-1e308, 1e308], np.inf),  # 2e308 is beyond a float
+    ],
+)
 def test_extreme_logits(a, b, expected):
     assert_allclose(kl_from_logits(a, b), expected, rtol=1e-12)
 
@@ -143,11 +154,16 @@ def test_extreme_logits(a, b, expected):
 # Normal distributions
 
 
-@pytest.mark.parametrize("arguments", [(0, 1, 0.1, 1), (0, 1, 1, 1), (1, 2, 0, 3), (-2, 0.5, 1, 0.25)])
+@pytest.mark.parametrize(
+    "arguments", [(0, 1, 0.1, 1), (0, 1, 1, 1), (1, 2, 0, 3), (-2, 0.5, 1, 0.25)]
+)
 def test_normal_agrees_with_its_integral(arguments):
     mean_p, std_p, mean_q, std_q = arguments
     x = mean_p + std_p * np.linspace(-12, 12, 20_001)
-    log_p, log_q = scipy.stats.norm.logpdf(x, mean_p, std_p), scipy.stats.norm.logpdf(x, mean_q, std_q)
+    log_p, log_q = (
+        scipy.stats.norm.logpdf(x, mean_p, std_p),
+        scipy.stats.norm.logpdf(x, mean_q, std_q),
+    )
     integral = np.sum(np.exp(log_p) * (log_p - log_q)) * (x[1] - x[0])
     assert_allclose(kl_normal(*arguments), integral, rtol=1e-10)
 
@@ -229,7 +245,9 @@ def test_leading_axes_broadcast(shapes, data):
         assert_allclose(result[index], kl_divergence(p[index], q[index]), rtol=1e-12)
         assert_allclose(cross_entropy(p, q)[index], cross_entropy(p[index], q[index]), rtol=1e-12)
         assert_allclose(entropy(p)[index], entropy(p[index]), rtol=1e-12)
-        assert_allclose(kl_from_logits(np.log(p), np.log(q))[index], result[index], rtol=1e-9, atol=1e-14)
+        assert_allclose(
+            kl_from_logits(np.log(p), np.log(q))[index], result[index], rtol=1e-9, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
@@ -240,7 +258,9 @@ def test_outcomes_on_any_axis(axis):
     assert_allclose(kl_divergence(moved_p, moved_q, axis=axis), kl_divergence(p, q))
     assert_allclose(cross_entropy(moved_p, moved_q, axis=axis), cross_entropy(p, q))
     assert_allclose(entropy(moved_p, axis=axis), entropy(p))
-    assert_allclose(kl_from_logits(np.log(moved_p), np.log(moved_q), axis=axis), kl_divergence(p, q))
+    assert_allclose(
+        kl_from_logits(np.log(moved_p), np.log(moved_q), axis=axis), kl_divergence(p, q)
+    )
 
 
 def test_outcomes_on_an_axis_that_only_one_argument_has_others_beside():
@@ -318,7 +338,11 @@ def test_a_log_ratio_beyond_a_float_is_refused():
 
 
 def test_empty_is_refused():
-    for call in (lambda: kl_from_logits([], []), lambda: kl_estimators([], []), lambda: kl_normal([], 1, 0, 1)):
+    for call in (
+        lambda: kl_from_logits([], []),
+        lambda: kl_estimators([], []),
+        lambda: kl_normal([], 1, 0, 1),
+    ):
         with pytest.raises(ValueError, match="is empty"):
             call()
 
@@ -363,7 +387,9 @@ def test_shapes_that_do_not_fit_are_refused():
     for function in (cross_entropy, kl_divergence, kl_from_logits):
         with pytest.raises(ValueError, match=r"p\w* has 2, q\w* has 3 outcomes along axis -1"):
             function(P, thirds)
-        with pytest.raises(ValueError, match=r"shapes do not broadcast: p\w* \(2, 3\), q\w* \(4, 3\)"):
+        with pytest.raises(
+            ValueError, match=r"shapes do not broadcast: p\w* \(2, 3\), q\w* \(4, 3\)"
+        ):
             function(thirds, np.full((4, 3), 1 / 3))
         with pytest.raises(ValueError, match=r"p\w* has 1, q\w* has 2 outcomes along axis -1"):
             function([1.0], P)
@@ -374,6 +400,10 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 def test_import_needs_numpy_only():
-    code = "import sys, kl2dpo; print(*{'matplotlib', 'sympy', 'scipy', 'IPython'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, kl2dpo; print(*{'matplotlib', 'sympy', 'scipy', 'IPython'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == ""

@@ -63,7 +63,9 @@ def test_kernel_is_named_without_a_version(notebook):
 
 
 def test_outputs_name_no_machine(code_cells):
-    private = re.compile(r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr)/|[A-Za-z]:\\\\|\bat 0x[0-9a-f]+|site-packages")
+    private = re.compile(
+        r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr)/|[A-Za-z]:\\\\|\bat 0x[0-9a-f]+|site-packages"
+    )
     for cell in code_cells:
         for text in text_outputs(cell):
             assert not private.search(text), private.search(text)
@@ -154,7 +156,9 @@ def test_labels_are_unique_and_references_resolve():
         text = text_of(path)
         for role, targets in REFERENCE.findall(text):
             for target in targets.split(","):
-                assert target in known.get(role.split(":")[0], labels), f"{path.name}: {role} {target}"
+                assert target in known.get(role.split(":")[0], labels), (
+                    f"{path.name}: {role} {target}"
+                )
                 found += 1
         for target in SOLUTION.findall(text):
             assert target in labels, f"{path.name}: solution of {target}"
@@ -189,5 +193,7 @@ def test_references_render_in_jupyterlab_too():
 
 def test_table_of_contents_lists_every_page():
     listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    present = [p.relative_to(ROOT).with_suffix("").as_posix() for p in pages(".ipynb") + pages(".md")]
+    present = [
+        p.relative_to(ROOT).with_suffix("").as_posix() for p in pages(".ipynb") + pages(".md")
+    ]
     assert sorted(listed) == sorted(present)
