@@ -16,7 +16,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute all notebooks in place"
 	@echo "make lock       resolve requirements.txt into requirements.lock"
-	@echo "make clean      remove everything that was made here"
+	@echo "make clean      remove the environment, the website and the caches"
 
 book: $(BUILT)
 	@echo "The book is at $(CURDIR)/_build/html/index.html (make serve shows it on localhost)."
@@ -61,4 +61,4 @@ lock:
 	  --no-emit-package kl2dpo --no-header --no-annotate --output-file requirements.lock -
 
 clean:
-	rm -rf .venv _build .pytest_cache .hypothesis
+	rm -rf .venv _build .pytest_cache .hypothesis code/kl2dpo.egg-info
