@@ -8,7 +8,7 @@ SUM_TOLERANCE = 1e-8
 
 
 def _first(bad):
-    """Index of the first True in `bad`, as it is written after a name: ``[2, 0]``."""
+    """The index of the first True in `bad`, and how it is written after a name: ``[2, 0]``."""
     index = np.argwhere(bad)[0]
     return tuple(index), f"[{', '.join(map(str, index))}]" if index.size else ""
 

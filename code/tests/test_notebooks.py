@@ -1,5 +1,6 @@
 """What must hold for every notebook besides its outputs, which nbval compares."""
 
+import getpass
 import re
 from pathlib import Path
 
@@ -62,13 +63,16 @@ def test_kernel_is_named_without_a_version(notebook):
     assert notebook.metadata.language_info == {"name": "python"}
 
 
-def test_outputs_name_no_machine(code_cells):
+def test_outputs_name_no_machine_and_no_user(code_cells):
     private = re.compile(
         r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr)/|[A-Za-z]:\\\\|\bat 0x[0-9a-f]+|site-packages"
     )
+    user = re.compile(rf"\b{re.escape(getpass.getuser())}\b")
     for cell in code_cells:
         for text in text_outputs(cell):
             assert not private.search(text), private.search(text)
+            # A word of the cell itself is no user name, even if somebody is called so.
+            assert user.search(cell.source) or not user.search(text), user.search(text)
 
 
 def test_every_figure_is_named_captioned_and_described(code_cells):
