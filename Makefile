@@ -31,7 +31,7 @@ notebooks: $(INSTALLED)
 	$(BIN)/python code/book/run_notebooks.py
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter trust chapters/*.ipynb chapters/*/*.ipynb
+	PATH="$(CURDIR)/$(BIN):$$PATH" ./postBuild
 	$(BIN)/jupyter lab chapters/home.ipynb
 
 $(INSTALLED): requirements.txt requirements.lock code/pyproject.toml

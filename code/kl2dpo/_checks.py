@@ -13,6 +13,13 @@ def _first(bad):
     return tuple(index), f"[{', '.join(map(str, index))}]" if index.size else ""
 
 
+def _refuse(bad, name, array, expected):
+    """A ValueError that names the first entry of `array` where `bad` is True, if there is one."""
+    if bad.any():
+        index, where = _first(bad)
+        raise ValueError(f"{name}{where} is {array[index]}, expected {expected}")
+
+
 def as_finite(name, value):
     """Return `value` as a float array; a ValueError if it is not finite real numbers, or empty."""
     try:
@@ -26,20 +33,14 @@ def as_finite(name, value):
         ) from None
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}), expected at least one number")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        index, where = _first(bad)
-        raise ValueError(f"{name}{where} is {array[index]}, expected a finite number")
+    _refuse(~np.isfinite(array), name, array, "a finite number")
     return array
 
 
 def as_positive(name, value):
     """Return `value` as an array of finite numbers above zero."""
     array = as_finite(name, value)
-    bad = array <= 0
-    if bad.any():
-        index, where = _first(bad)
-        raise ValueError(f"{name}{where} is {array[index]}, expected a number > 0")
+    _refuse(array <= 0, name, array, "a number > 0")
     return array
 
 
@@ -47,10 +48,7 @@ def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
     array = as_finite(name, value)
     check_axis(name, array, axis)
-    bad = array < 0
-    if bad.any():
-        index, where = _first(bad)
-        raise ValueError(f"{name}{where} is {array[index]}, expected a probability >= 0")
+    _refuse(array < 0, name, array, "a probability >= 0")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
     bad = np.abs(total - 1) > SUM_TOLERANCE

@@ -2,6 +2,7 @@
 
 import getpass
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -15,17 +16,24 @@ def pages(suffix):
     return [p for p in sorted(CHAPTERS.rglob(f"*{suffix}")) if ".ipynb_checkpoints" not in p.parts]
 
 
+@cache
+def read(path):
+    """A notebook, read once for all tests: none of them changes it."""
+    return nbformat.read(path, as_version=4)
+
+
+@cache
 def text_of(path):
     """The Markdown of a page."""
     if path.suffix == ".md":
         return path.read_text(encoding="utf-8")
-    cells = nbformat.read(path, as_version=4).cells
+    cells = read(path).cells
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
 @pytest.fixture(params=pages(".ipynb"), ids=lambda path: path.stem)
 def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+    return read(request.param)
 
 
 @pytest.fixture
@@ -143,7 +151,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 def labels_of(path):
     labels = [a or b for a, b in LABEL.findall(text_of(path))]
     if path.suffix == ".ipynb":
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in read(path).cells:
             figure = cell.metadata.get("mystnb", {}).get("figure", {})
             labels += [figure["name"]] if "name" in figure else []
     return labels
