@@ -9,6 +9,6 @@ figures
     matplotlib, so it is imported only by name: ``import kl2dpo.figures``.
 """
 
-from kl2dpo import kl
+from kl2dpo import bradley_terry, datasets, kl
 
-__all__ = ["kl"]
+__all__ = ["bradley_terry", "datasets", "kl"]

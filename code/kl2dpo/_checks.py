@@ -13,7 +13,7 @@ def _first(bad):
     return tuple(index), f"[{', '.join(map(str, index))}]" if index.size else ""
 
 
-def _refuse(bad, name, array, expected):
+def refuse(bad, name, array, expected):
     """A ValueError that names the first entry of `array` where `bad` is True, if there is one."""
     if bad.any():
         index, where = _first(bad)
@@ -33,14 +33,14 @@ def as_finite(name, value):
         ) from None
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}), expected at least one number")
-    _refuse(~np.isfinite(array), name, array, "a finite number")
+    refuse(~np.isfinite(array), name, array, "a finite number")
     return array
 
 
 def as_positive(name, value):
     """Return `value` as an array of finite numbers above zero."""
     array = as_finite(name, value)
-    _refuse(array <= 0, name, array, "a number > 0")
+    refuse(array <= 0, name, array, "a number > 0")
     return array
 
 
@@ -48,7 +48,7 @@ def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
     array = as_finite(name, value)
     check_axis(name, array, axis)
-    _refuse(array < 0, name, array, "a probability >= 0")
+    refuse(array < 0, name, array, "a probability >= 0")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
     bad = np.abs(total - 1) > SUM_TOLERANCE
@@ -59,6 +59,25 @@ def as_probabilities(name, value, axis):
             f"{name} sums to {total[index]} along axis {axis}{at}, expected 1 within {SUM_TOLERANCE}"
         )
     return array
+
+
+def as_number(name, value, *, at_least):
+    """Return `value` as a float; a ValueError if it is not one number in range."""
+    array = as_finite(name, value)
+    if array.ndim or array < at_least:
+        raise ValueError(f"{name} is {value!r}, expected one number >= {at_least}")
+    return float(array)
+
+
+def as_count(name, value, *, at_least):
+    """Return `value` as an int; a ValueError if it is not an integer in range."""
+    if (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, (int, np.integer))
+        or value < at_least
+    ):
+        raise ValueError(f"{name} is {value!r}, expected an integer >= {at_least}")
+    return int(value)
 
 
 def check_axis(name, array, axis):

@@ -1,0 +1,233 @@
+"""The data of the Bradley-Terry part: three small tables, and a simulated arena of models."""
+
+import csv
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+
+from kl2dpo._checks import as_count, as_number
+from kl2dpo.bradley_terry import win_probability
+
+__all__ = ["Battles", "HomeTable", "WinTable", "arena", "baseball", "citations", "football"]
+
+
+class WinTable(NamedTuple):
+    """Names of n items, and a matrix: ``wins[i, j]`` is how often i beat j."""
+
+    names: tuple
+    wins: np.ndarray
+
+
+class HomeTable(NamedTuple):
+    """Names of n items, and two matrices of wins.
+
+    At the home of i, i beat j ``home_wins[i, j]`` times, and j beat i ``away_wins[i, j]``
+    times.
+    """
+
+    names: tuple
+    home_wins: np.ndarray
+    away_wins: np.ndarray
+
+    @property
+    def wins(self):
+        """``wins[i, j]`` is how often i beat j, at home or away."""
+        return self.home_wins + self.away_wins.T
+
+
+def _rows(file):
+    with (files("kl2dpo") / "data" / file).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _tables(rows, row, column, *values):
+    """The names in the order in which they appear, and a matrix of each of the values."""
+    names = tuple(dict.fromkeys(r[key] for key in (row, column) for r in rows))
+    tables = np.zeros((len(values), len(names), len(names)))
+    for r in rows:
+        tables[:, names.index(r[row]), names.index(r[column])] = [float(r[v]) for v in values]
+    return names, *tables
+
+
+def football():
+    """Three football teams: A and B met 12 times, A and C 8 times, B and C never.
+
+    Returns
+    -------
+    WinTable
+
+    References
+    ----------
+    The article from which this course started (2025, in Chinese), its example.
+
+    Examples
+    --------
+    >>> names, wins = football()
+    >>> names
+    ('A', 'B', 'C')
+    >>> wins
+    array([[0., 8., 3.],
+           [4., 0., 0.],
+           [5., 0., 0.]])
+    """
+    return WinTable(*_tables(_rows("football.csv"), "winner", "loser", "count"))
+
+
+def citations():
+    """Citations between four journals of statistics, 1987-88.
+
+    A journal wins when it is cited by another one. Citations of a journal by itself are in
+    the file, but are no comparisons, so the table leaves them out.
+
+    Returns
+    -------
+    WinTable
+
+    References
+    ----------
+    S. M. Stigler (1994), *Citation Patterns in the Journals of Statistics and
+    Probability*; A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., p. 448.
+
+    Examples
+    --------
+    >>> names, wins = citations()
+    >>> names
+    ('Biometrika', 'Comm Statist', 'JASA', 'JRSS-B')
+    >>> wins[0]
+    array([  0., 730., 498., 221.])
+    """
+    names, wins = _tables(_rows("stigler_citations.csv"), "cited", "citing", "count")
+    np.fill_diagonal(wins, 0)
+    return WinTable(names, wins)
+
+
+def baseball():
+    """The seven teams of the American League East in 1987, 13 games for each pair.
+
+    Returns
+    -------
+    HomeTable
+
+    References
+    ----------
+    A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., tables 10.10 and 10.11.
+
+    Examples
+    --------
+    >>> table = baseball()
+    >>> table.names[0], table.names[-1]
+    ('Milwaukee', 'Baltimore')
+    >>> table.home_wins[0, 6], table.away_wins[0, 6], table.wins[0, 6]
+    (np.float64(6.0), np.float64(0.0), np.float64(11.0))
+    """
+    return HomeTable(*_tables(_rows("baseball_1987.csv"), "home", "away", "home_wins", "away_wins"))
+
+
+class Battles(NamedTuple):
+    """Simulated comparisons of models, and the truth behind them.
+
+    In battle k, `model_a[k]` meets `model_b[k]`; `outcome[k]` is 1 if a wins, 0 if b wins
+    and 1/2 for a tie.
+    """
+
+    names: tuple
+    model_a: np.ndarray
+    model_b: np.ndarray
+    outcome: np.ndarray
+    log_strengths: np.ndarray
+
+    def comparisons(self):
+        """Winners, losers and weights; a tie is half a win each way.
+
+        Returns
+        -------
+        tuple of three ndarrays
+            For `kl2dpo.bradley_terry.fit_comparisons`.
+
+        Examples
+        --------
+        >>> battles = Battles(("x", "y"), *np.array([[0, 1, 0], [1, 0, 1]]),
+        ...                   np.array([1, 0, 0.5]), np.zeros(2))
+        >>> for array in battles.comparisons():
+        ...     print(array)
+        [0 0 0 1]
+        [1 1 1 0]
+        [1.  0.5 1.  0.5]
+        """
+        winners = np.append(self.model_a, self.model_b)
+        losers = np.append(self.model_b, self.model_a)
+        weights = np.append(self.outcome, 1 - self.outcome)
+        some = weights > 0
+        return winners[some], losers[some], weights[some]
+
+
+def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
+    r"""Battles of language models, as in a public arena, with known strengths.
+
+    Log-strengths are drawn from :math:`N(0, \text{spread}^2)` and shifted to sum zero.
+    Some models meet up to five times as often as others. With
+    :math:`p = \sigma(s_a - s_b)`, the results have the probabilities
+
+    .. math:: P(\text{tie}) = 4 t\, p (1 - p), \qquad P(a \text{ wins}) = p - \tfrac12 P(\text{tie})
+
+    where t is the `tie_rate`: the probability of a tie between equal models. A tie
+    counted as half a win leaves the mean of the outcome at p, and lowers its variance from
+    p (1 - p) to (1 - t) p (1 - p).
+
+    Parameters
+    ----------
+    n_models : int, default 50
+        At least 2.
+    n_battles : int, default 100000
+        At least 1.
+    spread : float, default 1
+        Standard deviation of the log-strengths.
+    tie_rate : float, default 0.3
+        From 0 to 1/2.
+    seed : int, default 0
+        The same seed gives the same battles.
+
+    Returns
+    -------
+    Battles
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    References
+    ----------
+    W.-L. Chiang et al. (2024), *Chatbot Arena*, for the setting; the data are simulated.
+
+    Examples
+    --------
+    >>> battles = arena(4, 1000)
+    >>> battles.names
+    ('model-0', 'model-1', 'model-2', 'model-3')
+    >>> np.unique(battles.outcome)
+    array([0. , 0.5, 1. ])
+    """
+    n_models = as_count("n_models", n_models, at_least=2)
+    n_battles = as_count("n_battles", n_battles, at_least=1)
+    spread = as_number("spread", spread, at_least=0)
+    tie_rate = as_number("tie_rate", tie_rate, at_least=0)
+    if tie_rate > 0.5:
+        raise ValueError(f"tie_rate is {tie_rate}, expected at most 0.5")
+    rng = np.random.default_rng(as_count("seed", seed, at_least=0))
+    s = rng.normal(0, spread, n_models)
+    s -= s.mean()
+
+    popularity = np.cumsum(rng.uniform(1, 5, n_models))
+    pairs = np.empty((0, 2), dtype=np.int64)
+    while len(pairs) < n_battles:
+        drawn = np.searchsorted(popularity, rng.uniform(0, popularity[-1], (n_battles, 2)))
+        pairs = np.concatenate([pairs, drawn[drawn[:, 0] != drawn[:, 1]]])
+    a, b = pairs[:n_battles].T
+
+    p = win_probability(np.exp(s[a]), np.exp(s[b]))
+    tie = 4 * tie_rate * p * (1 - p)
+    u = rng.random(n_battles)
+    outcome = np.select([u < tie, u < p + tie / 2], [0.5, 1.0], 0.0)
+    return Battles(tuple(f"model-{k}" for k in range(n_models)), a, b, outcome, s)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from kl2dpo.bradley_terry import win_probability
+from kl2dpo.datasets import arena, baseball, citations, football
+
+
+def test_football():
+    names, wins = football()
+    assert names == ("A", "B", "C")
+    assert wins.tolist() == [[0, 8, 3], [4, 0, 0], [5, 0, 0]]
+
+
+def test_citations_without_self_citations():
+    names, wins = citations()
+    assert names == ("Biometrika", "Comm Statist", "JASA", "JRSS-B")
+    assert wins.tolist() == [
+        [0, 730, 498, 221],
+        [33, 0, 68, 17],
+        [320, 813, 0, 142],
+        [284, 276, 325, 0],
+    ]
+
+
+def test_baseball():
+    table = baseball()
+    assert len(table.names) == 7
+    assert (table.home_wins + table.away_wins).sum() == table.wins.sum() == 273
+    games = table.wins + table.wins.T
+    assert np.array_equal(games, 13 * (1 - np.eye(7)))
+    # Milwaukee against Detroit: 4:3 at home and 3:3 away.
+    assert table.home_wins[0, 1] == 4 and table.away_wins[0, 1] == 3
+    assert table.wins[0, 1] == 7 and table.wins[1, 0] == 6
+
+
+def test_arena_is_what_it_says():
+    battles = arena(6, 200_000, spread=0.8, tie_rate=0.2, seed=5)
+    assert battles.names[-1] == "model-5" and len(battles.outcome) == 200_000
+    assert_allclose(battles.log_strengths.sum(), 0, atol=1e-12)
+    assert not np.any(battles.model_a == battles.model_b)
+    strengths = np.exp(battles.log_strengths)
+    p = win_probability(strengths[battles.model_a], strengths[battles.model_b])
+    four_errors = 4 / np.sqrt(200_000)
+    tie = battles.outcome == 0.5
+    assert abs(np.mean(tie - 0.8 * p * (1 - p))) < 0.5 * four_errors
+    assert abs(np.mean(battles.outcome - p)) < 0.5 * four_errors
+    # A tie lowers the variance by the factor 1 - tie_rate.
+    variance = np.mean((battles.outcome - p) ** 2 / (p * (1 - p)))
+    assert_allclose(variance, 0.8, atol=2 * four_errors)
+    again = arena(6, 200_000, spread=0.8, tie_rate=0.2, seed=5)
+    assert all(np.array_equal(x, y) for x, y in zip(battles[1:], again[1:]))
+    other = arena(6, 200_000, spread=0.8, tie_rate=0.2, seed=6)
+    assert not np.array_equal(battles.outcome, other.outcome)
+
+
+def test_models_of_the_arena_differ_in_popularity():
+    battles = arena(50, 100_000)
+    games = np.bincount(battles.model_a, minlength=50) + np.bincount(battles.model_b, minlength=50)
+    assert 3 < games.max() / games.min() < 6
+    assert_allclose(np.std(battles.log_strengths), 1, atol=0.3)
+
+
+def test_comparisons_of_battles():
+    battles = arena(5, 1_000)
+    winners, losers, weights = battles.comparisons()
+    assert weights.sum() == 1_000 and set(weights) == {0.5, 1.0}
+    assert len(weights) == 1_000 + np.sum(battles.outcome == 0.5)
+    wins_of_0 = weights[winners == 0].sum()
+    expected = battles.outcome[battles.model_a == 0].sum()
+    expected += (1 - battles.outcome[battles.model_b == 0]).sum()
+    assert wins_of_0 == expected
+    assert not np.any(winners == losers)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_models": 1}, "n_models is 1, expected an integer >= 2"),
+        ({"n_battles": 0}, "n_battles is 0, expected an integer >= 1"),
+        ({"n_battles": 1e5}, "n_battles is 100000.0, expected an integer >= 1"),
+        ({"spread": -1}, "spread is -1, expected one number >= 0"),
+        ({"tie_rate": 0.6}, "tie_rate is 0.6, expected at most 0.5"),
+        ({"tie_rate": -0.1}, "tie_rate is -0.1, expected one number >= 0"),
+        ({"seed": -1}, "seed is -1, expected an integer >= 0"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        arena(**options)
