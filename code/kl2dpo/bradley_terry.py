@@ -98,7 +98,7 @@ def log_likelihood(log_strengths, wins):
 
     References
     ----------
-    D. R. Hunter (2004), *MM Algorithms for Generalized Bradley-Terry Models*, equation 3.
+    D. R. Hunter (2004), *MM Algorithms for Generalized Bradley-Terry Models*.
 
     Examples
     --------
@@ -432,7 +432,7 @@ def fit(wins, *, names=None, method="newman", penalty=0.0, tol=1e-10, max_iter=1
     ----------
     E. Zermelo (1929), *Die Berechnung der Turnier-Ergebnisse als ein Maximumproblem der
     Wahrscheinlichkeitsrechnung*. M. E. J. Newman (2023), *Efficient Computation of
-    Rankings from Pairwise Comparisons*, equation 11.
+    Rankings from Pairwise Comparisons*.
 
     Examples
     --------
@@ -540,7 +540,7 @@ def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=
 
     References
     ----------
-    A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., section 10.6.3.
+    A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., chapter 10.
 
     Examples
     --------
