@@ -270,7 +270,8 @@ class BradleyTerryFit:
     --------
     >>> result = fit([[0, 8, 3], [4, 0, 0], [5, 0, 0]], names=["A", "B", "C"])
     >>> result
-    BradleyTerryFit of 3 items by newman, converged in 4 iterations, log-likelihood -12.930676
+    BradleyTerryFit of 3 items, log-likelihood -12.930676
+    by newman, converged in 4 iterations
       C    0.5716
       A    0.0608
       B   -0.6324
@@ -375,8 +376,10 @@ class BradleyTerryFit:
 
     def __repr__(self):
         state = "converged" if self.converged else "NOT CONVERGED"
-        head = f"BradleyTerryFit of {len(self.items)} items by {self.method}, {state} in "
-        lines = [f"{head}{self.n_iterations} iterations, log-likelihood {self.log_likelihood:.6f}"]
+        lines = [
+            f"BradleyTerryFit of {len(self.items)} items, log-likelihood {self.log_likelihood:.6f}",
+            f"by {self.method}, {state} in {self.n_iterations} iterations",
+        ]
         shown = self.ranking()[:10]
         width = max(len(str(item)) for item in shown)
         estimate = dict(zip(self.items, self.log_strengths))
@@ -823,8 +826,8 @@ def _check_connected(data, items):
     raise NoFiniteEstimateError(
         f"no finite maximum-likelihood estimate: {first} "
         + (f"never lost to {second}" if met else f"never met {second}")
-        + ", so any larger distance between the two groups fits as well or better. "
-        "More comparisons would help, or a penalty > 0",
+        + ", so any larger distance between them fits as well or better. "
+        "Add comparisons, or a penalty > 0",
         groups,
     )
 

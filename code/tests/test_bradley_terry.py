@@ -239,10 +239,11 @@ def test_no_convergence_is_said():
 def test_repr():
     result = fit(citations().wins, names=citations().names)
     lines = repr(result).splitlines()
-    assert lines[0].startswith("BradleyTerryFit of 4 items by newman, converged in ")
-    assert lines[1].split() == ["JRSS-B", "1.0589"] and lines[4].startswith("  Comm Statist")
+    assert lines[0] == "BradleyTerryFit of 4 items, log-likelihood -1622.889809"
+    assert lines[1].startswith("by newman, converged in ")
+    assert lines[2].split() == ["JRSS-B", "1.0589"] and lines[5].startswith("  Comm Statist")
     many = fit(np.ones((12, 12)) - np.eye(12))
-    assert len(repr(many).splitlines()) == 12 and repr(many).endswith("... and 2 more")
+    assert len(repr(many).splitlines()) == 13 and repr(many).endswith("... and 2 more")
     table = baseball()
     home = fit_home_advantage(table.home_wins, table.away_wins)
     assert repr(home).endswith("home advantage 0.3023")
