@@ -24,7 +24,9 @@ def as_finite(name, value):
     """Return `value` as a float array; a ValueError if it is not finite real numbers, or empty."""
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "biufO":
+        if array.dtype.kind not in "biufO" or np.ma.is_masked(value):
+            raise TypeError
+        if array.dtype.kind == "O" and any(isinstance(entry, str) for entry in array.flat):
             raise TypeError
         array = array.astype(float)
     except (TypeError, ValueError, OverflowError):
@@ -61,11 +63,12 @@ def as_probabilities(name, value, axis):
     return array
 
 
-def as_number(name, value, *, at_least):
+def as_number(name, value, *, at_least, at_most=np.inf):
     """Return `value` as a float; a ValueError if it is not one number in range."""
     array = as_finite(name, value)
-    if array.ndim or array < at_least:
-        raise ValueError(f"{name} is {value!r}, expected one number >= {at_least}")
+    if array.ndim or isinstance(value, (bool, np.bool_)) or not at_least <= array <= at_most:
+        upper = "" if at_most == np.inf else f" and <= {at_most}"
+        raise ValueError(f"{name} is {value!r}, expected one number >= {at_least}{upper}")
     return float(array)
 
 

@@ -8,6 +8,7 @@ Data are a table of wins (`fit`), a list of comparisons (`fit_comparisons`), or 
 tables that say who was at home (`fit_home_advantage`).
 """
 
+import reprlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +147,8 @@ def loss(log_strengths, wins):
     >>> float(round(loss([0, 0, 0], [[0, 8, 3], [4, 0, 0], [5, 0, 0]]), 6))
     0.693147
     """
-    return -log_likelihood(log_strengths, wins) / np.sum(wins)
+    s, wins = _as_log_strengths_and_wins(log_strengths, wins)
+    return -log_likelihood(s, wins) / wins.sum()
 
 
 def score(log_strengths, wins):
@@ -226,7 +228,7 @@ def information(log_strengths, wins):
 
 
 class NoFiniteEstimateError(ValueError):
-    """The likelihood has no maximum: it still grows as some strengths go to infinity.
+    """The likelihood has no unique maximum: in some direction it grows, or stays, for ever.
 
     Attributes
     ----------
@@ -271,7 +273,7 @@ class BradleyTerryFit:
     >>> result = fit([[0, 8, 3], [4, 0, 0], [5, 0, 0]], names=["A", "B", "C"])
     >>> result
     BradleyTerryFit of 3 items, log-likelihood -12.930676
-    by newman, converged in 4 iterations
+    by newman, converged in 6 iterations
       C    0.5716
       A    0.0608
       B   -0.6324
@@ -311,13 +313,13 @@ class BradleyTerryFit:
         """
         matrix = np.array(self._data.information(self._parameters))
         if self.penalty:
-            return np.linalg.inv(matrix + self.penalty * np.eye(len(matrix)))
+            return _inverse(matrix + self.penalty * np.eye(len(matrix)))
         # The information is singular along (1, ..., 1). Any weight on that direction makes
         # it invertible, and is taken out again afterwards.
         n = len(self.items)
         weight = np.trace(matrix) / n
         matrix[:n, :n] += weight / n
-        inverse = np.linalg.inv(matrix)
+        inverse = _inverse(matrix)
         inverse[:n, :n] -= 1 / (weight * n)
         return inverse
 
@@ -406,15 +408,17 @@ def fit(wins, *, names=None, method="newman", penalty=0.0, tol=1e-10, max_iter=1
     names : sequence, optional
         Names of the items. By default they are called 0, 1, ..., n - 1.
     method : {"newman", "zermelo", "newton"}
-        The iteration. Newman's is fast on most tables. Zermelo's is the oldest and
-        the slowest. Newton's takes the fewest steps, and is the best one where few
-        comparisons connect large groups.
+        The iteration. Newman's is the fastest one where most items have met many others.
+        Newton's takes the fewest steps, and is the one for long chains, rings and trees
+        of comparisons, where the other two need thousands. Zermelo's is the oldest and
+        the slowest.
     penalty : float, default 0
         Precision of a Gaussian prior; above 0 the estimate is finite for all data.
         It needs ``method="newton"``: the other two have no closed form for it.
     tol : float, default 1e-10
-        The fit has converged when the score of no item is above `tol` times the number
-        of its comparisons.
+        The fit has converged when, for each item, what pushes it up and what pushes it
+        down differ by at most the fraction `tol` of their sum (see chapter 6). Newman's
+        step is then at most 2 tol.
     max_iter : int, default 10000
         The largest number of evaluations of the score.
 
@@ -576,7 +580,7 @@ class _Table:
     def __init__(self, wins):
         self.wins = wins
         self.n_wins = wins.sum(axis=1)
-        self.totals = self.n_wins + wins.sum(axis=0)
+        self.n_parameters = len(wins)
 
     def ups_and_downs(self, s):
         # In place: with a million pairs, new arrays cost as much time as the arithmetic.
@@ -607,7 +611,7 @@ class _HomeTable(_Table):
     def __init__(self, home, away):
         super().__init__(home + away.T)
         self.home, self.away = home, away
-        self.totals = np.append(self.totals, self.wins.sum())
+        self.n_parameters += 1
 
     def _log_odds(self, parameters):
         s, advantage = parameters[:-1], parameters[-1]
@@ -626,8 +630,8 @@ class _HomeTable(_Table):
         return -against.sum()
 
     def information(self, parameters):
-        p = _sigmoid(self._log_odds(parameters))
-        weights = (self.home + self.away) * p * (1 - p)
+        log_odds = self._log_odds(parameters)
+        weights = (self.home + self.away) * _sigmoid(log_odds) * _sigmoid(-log_odds)
         border = weights.sum(axis=1) - weights.sum(axis=0)
         strengths = _laplacian(weights + weights.T)
         return np.block([[strengths, border[:, None]], [border, weights.sum()]])
@@ -648,7 +652,7 @@ class _Edges:
         self.winners, self.losers = np.divmod(pair, n_items)
         self.counts, self.n_items = counts, n_items
         self.n_wins = self.sums(self.winners, counts)
-        self.totals = self.n_wins + self.sums(self.losers, counts)
+        self.n_parameters = n_items
 
     def sums(self, items, values):
         return np.bincount(items, values, self.n_items)
@@ -664,8 +668,8 @@ class _Edges:
         return -np.logaddexp(0, -self.differences(s)) @ self.counts
 
     def information(self, s):
-        p = _sigmoid(self.differences(s))
-        return _EdgeLaplacian(self, self.counts * p * (1 - p))
+        log_odds = self.differences(s)
+        return _EdgeLaplacian(self, self.counts * _sigmoid(log_odds) * _sigmoid(-log_odds))
 
     def losers_to(self, group):
         return self.sums(self.losers, group[self.winners]) > 0
@@ -705,7 +709,7 @@ class _EdgeLaplacian:
 
 def _fit(data, items, method, penalty, tol, max_iter):
     """Check the options, then climb."""
-    if method not in _STEPS:
+    if not isinstance(method, str) or method not in _STEPS:
         raise ValueError(f"method is {method!r}, expected one of {_some(sorted(_STEPS))}")
     penalty = as_number("penalty", penalty, at_least=0)
     tol = as_number("tol", tol, at_least=0)
@@ -719,10 +723,12 @@ def _fit(data, items, method, penalty, tol, max_iter):
         _check_connected(data, items)
 
     parameters, n_iterations, error = _climb(data, _STEPS[method], penalty, tol, max_iter)
-    if error > tol:
+    converged = bool(error <= tol)
+    if not converged:
         warnings.warn(
-            f"no convergence in max_iter={max_iter} iterations: the largest score is {error:.1e} "
-            f"per comparison, expected at most tol={tol}; try method='newton', or a larger max_iter",
+            f"no convergence in max_iter={max_iter} iterations: the pushes on an item differ by "
+            f"{error:.1e} of their sum, expected at most tol={tol}; try method='newton', or a "
+            "larger max_iter",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -732,7 +738,7 @@ def _fit(data, items, method, penalty, tol, max_iter):
         items=items,
         log_strengths=s,
         n_iterations=n_iterations,
-        converged=error <= tol,
+        converged=converged,
         method=method,
         penalty=penalty,
         home_advantage=float(parameters[-1]) if len(parameters) > len(items) else None,
@@ -741,27 +747,36 @@ def _fit(data, items, method, penalty, tol, max_iter):
 
 
 def _climb(data, find_step, penalty, tol, max_iter):
-    """Climb the concave log-likelihood: steps with a positive slope, halved if they go too far.
+    """Climb the concave log-likelihood by steps that never lower it.
 
-    The slope is that of the log-likelihood along the step, before it and behind it. It
-    has turned round if the step went beyond the top. If it is then more than half as
-    steep as before, half the step is better. Without this, Newman's iteration would jump
-    between two points for ever on a graph like A - B, where all items move at once.
+    The slope is that of the log-likelihood along a step. Before it, it is positive. If
+    it still is at the end, the likelihood has risen, because it is concave. If not, the
+    step went beyond the top, and half of it is tried, unless both the step and the
+    overshoot are small: over a step of which no difference is above 2 the curvature
+    changes by a factor of e^2 at most, and then the likelihood has risen if the slope at
+    the end is at least minus half of the first one. (Without halving, Newman's iteration
+    would jump for ever between two points on a graph like A - B.)
     """
-    s = trial = step = np.zeros(len(data.totals))
-    slope = 0.0
+    s = trial = step = np.zeros(data.n_parameters)
+    slope, error = 0.0, np.inf
     for iteration in range(1, max_iter + 1):
         ups, downs = data.ups_and_downs(trial)
-        score = ups - downs - penalty * trial
-        error = np.max(np.abs(score) / np.where(data.totals > 0, data.totals, 1))
-        if error <= tol:
-            return trial, iteration, error
-        if score @ step < -slope / 2:
+        pull = penalty * trial
+        score = ups - downs - pull
+        pushes = ups + downs + np.abs(pull)
+        allowed = slope / 2 if 3 * np.max(np.abs(step)) <= 2 else 0.0
+        if score @ step < -allowed:
             step, slope = step / 2, slope / 2
         else:
-            s = trial
+            s, error = trial, np.max(np.abs(score) / np.where(pushes > 0, pushes, 1))
+            if error <= tol:
+                return s, iteration, error
             step = find_step(data, s, ups, downs, penalty)
             slope = score @ step
+            if not 0 < slope < np.inf:
+                # Rounding has spoilt the step: go up each slope on its own.
+                step = score / np.where(pushes > 0, pushes, 1)
+                slope = score @ step
         trial = s + step
     return s, max_iter, error
 
@@ -786,6 +801,7 @@ def _newton_step(data, s, ups, downs, penalty):
     """
     information = data.information(s)
     diagonal = information.diagonal() + penalty
+    diagonal = np.maximum(diagonal, 1e-15 * diagonal.max())
     residual = ups - downs - penalty * s
     step, direction, size = np.zeros(len(s)), 0.0, np.inf
     target = 1e-4 * np.linalg.norm(residual)
@@ -860,9 +876,18 @@ def _check_home_advantage(data):
             highest = np.minimum(highest, (highest[:, None] + bound).min(axis=0))
         if np.array_equal(before, highest):
             raise NoFiniteEstimateError(
-                f"no finite estimate of the home advantage: a {word} enough one agrees with "
-                "every result, because no cycle of wins speaks against it"
+                f"no finite estimate of the home advantage: with strengths that balance it, a {word} "
+                "enough one fits as well as any or better, because no cycle of wins speaks against it"
             )
+
+
+def _inverse(matrix):
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "no covariance: the information matrix is singular to the limit of rounding"
+        ) from None
 
 
 # The arguments
@@ -884,10 +909,9 @@ def _as_wins(name, value):
 def _check_total(name, counts):
     with np.errstate(over="ignore"):
         total = counts.sum()
-    if not 0 < total < np.inf:
-        raise ValueError(
-            f"{name} has the sum {total}, expected a number of comparisons > 0 and finite"
-        )
+    if not 0 < total < 1e100:
+        raise ValueError(f"{name} has the sum {total}, expected a number above 0 and below 1e100")
+    refuse((counts > 0) & (counts < 1e-100), name, counts, "0, or a number of at least 1e-100")
 
 
 def _as_log_strengths_and_wins(log_strengths, wins, ndim=None):
@@ -901,63 +925,73 @@ def _as_log_strengths_and_wins(log_strengths, wins, ndim=None):
     return s, wins
 
 
-def _as_names(names, n_items):
+def _as_names(names, n_items=None):
     """Return the names of the items as a tuple; their indices if there are none."""
     if names is None:
         return tuple(range(n_items))
-    names = tuple(names)
-    if len(names) != n_items:
+    try:
+        if isinstance(names, (set, frozenset)):
+            raise TypeError
+        names = tuple(names)
+        distinct = len(set(names))
+    except TypeError:
+        raise ValueError(
+            f"names must be a sequence of names, found {reprlib.repr(names)}"
+        ) from None
+    if n_items is not None and len(names) != n_items:
         raise ValueError(
             f"names has {len(names)} entries, expected one for each of {n_items} items"
         )
-    if len(set(names)) < n_items:
+    if distinct < len(names):
         raise ValueError(f"names are not distinct: {_some(names)}")
     return names
 
 
 def _as_items(winners, losers, names, n_items):
     """Return winners and losers as indices, and the names of the items."""
-    winners, losers = _as_vector(winners), _as_vector(losers)
-    if winners.ndim != 1 or winners.shape != losers.shape or not winners.size:
+    winners, losers = _as_vector("winners", winners), _as_vector("losers", losers)
+    if winners.shape != losers.shape:
         raise ValueError(
-            f"winners has shape {winners.shape} and losers {losers.shape}, "
-            "expected the same shape (m,), with m >= 1"
+            f"winners has shape {winners.shape} and losers {losers.shape}, expected the same shape"
         )
     kinds = {winners.dtype.kind, losers.dtype.kind}
+    if not (kinds == {"U"} or kinds <= {"i", "u"}):
+        raise ValueError(
+            f"winners has dtype {winners.dtype} and losers {losers.dtype}, "
+            "expected integers for both, or strings for both"
+        )
+    refuse(winners == losers, "losers", losers, "another item than the winner")
     if kinds == {"U"}:
         if names is not None or n_items is not None:
             raise ValueError(
                 "names and n_items are for items given by index, but winners has names"
             )
         items, indices = np.unique(np.append(winners, losers), return_inverse=True)
-        items = tuple(items.tolist())
-        winners, losers = np.split(indices, 2)
-    elif kinds <= {"i", "u"}:
-        winners, losers = winners.astype(np.int64), losers.astype(np.int64)
-        if n_items is None:
-            n_items = max(winners.max(), losers.max()) + 1 if names is None else len(names)
-        items = _as_names(names, as_count("n_items", n_items, at_least=2))
-        for name, indices in [("winners", winners), ("losers", losers)]:
-            refuse(
-                (indices < 0) | (indices >= len(items)),
-                name,
-                indices,
-                f"an index from 0 to {len(items) - 1}",
-            )
-    else:
-        raise ValueError(
-            f"winners has dtype {winners.dtype} and losers {losers.dtype}, "
-            "expected integers for both, or strings for both"
-        )
-    same = winners == losers
-    refuse(same, "losers", losers, "another item than the winner")
-    return winners, losers, items
+        return *np.split(indices, 2), tuple(items.tolist())
+
+    refuse(winners < 0, "winners", winners, "an index >= 0")
+    refuse(losers < 0, "losers", losers, "an index >= 0")
+    if n_items is not None:
+        n_items = as_count("n_items", n_items, at_least=2)
+    elif names is None:
+        n_items = max(int(winners.max()), int(losers.max())) + 1
+    items = _as_names(names, n_items)
+    for name, indices in [("winners", winners), ("losers", losers)]:
+        refuse(indices >= len(items), name, indices, f"an index from 0 to {len(items) - 1}")
+    return winners.astype(np.int64), losers.astype(np.int64), items
 
 
-def _as_vector(items):
-    array = np.asarray(items)
-    # Strings that NumPy keeps as objects: let it look at them again.
-    return np.asarray(array.tolist()) if array.dtype.kind in "OT" else array
+def _as_vector(name, items):
+    try:
+        array = np.asarray(items)
+        if array.dtype.kind in "OT":
+            # Strings that NumPy keeps as objects: let it look at them again.
+            array = np.asarray(array.tolist())
+    except ValueError:
+        raise ValueError(f"{name} must be one-dimensional, found {reprlib.repr(items)}") from None
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}, expected (m,) with m >= 1")
+    return array
 
 
 def _some(items):

@@ -182,7 +182,7 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
     n_battles : int, default 100000
         At least 1.
     spread : float, default 1
-        Standard deviation of the log-strengths.
+        Standard deviation of the log-strengths, from 0 to 100.
     tie_rate : float, default 0.3
         From 0 to 1/2.
     seed : int, default 0
@@ -211,10 +211,8 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
     """
     n_models = as_count("n_models", n_models, at_least=2)
     n_battles = as_count("n_battles", n_battles, at_least=1)
-    spread = as_number("spread", spread, at_least=0)
-    tie_rate = as_number("tie_rate", tie_rate, at_least=0)
-    if tie_rate > 0.5:
-        raise ValueError(f"tie_rate is {tie_rate}, expected at most 0.5")
+    spread = as_number("spread", spread, at_least=0, at_most=100)
+    tie_rate = as_number("tie_rate", tie_rate, at_least=0, at_most=0.5)
     rng = np.random.default_rng(as_count("seed", seed, at_least=0))
     s = rng.normal(0, spread, n_models)
     s -= s.mean()

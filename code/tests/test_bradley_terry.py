@@ -1,4 +1,5 @@
 import tracemalloc
+import warnings
 
 import choix
 import numpy as np
@@ -37,8 +38,8 @@ def groups_of(wins):
     return scipy.sparse.csgraph.connected_components(wins, connection="strong")[0]
 
 
-def connected_tables(n=5):
-    return tables(n).filter(lambda w: groups_of(w) == 1)
+def connected_tables(n=5, largest=9):
+    return tables(n, largest).filter(lambda w: groups_of(w) == 1)
 
 
 def simulated(rng, log_strengths, games):
@@ -63,6 +64,7 @@ def edges(wins):
 def test_win_probability():
     assert_allclose(win_probability(2, [1, 3]), [2 / 3, 0.4], rtol=1e-15)
     assert win_probability(1e300, 1e-300) == 1
+    assert win_probability(1e308, 1e308) == 0.5
     assert_allclose(win_probability(1e-300, 1e300), 0, atol=1e-300)
     assert win_probability(np.ones((3, 1)), np.ones(4)).shape == (3, 4)
 
@@ -79,6 +81,7 @@ def test_football_exactly():
     by_hand = 8 * np.log(2 / 3) + 4 * np.log(1 / 3) + 3 * np.log(3 / 8) + 5 * np.log(5 / 8)
     assert_allclose(log_likelihood(s, FOOTBALL), by_hand, rtol=1e-14)
     assert_allclose(loss(s, FOOTBALL), -by_hand / 20, rtol=1e-14)
+    assert_allclose(loss(s, np.float16(4_000 * FOOTBALL)), -by_hand / 20, rtol=1e-14)
     assert_allclose(log_likelihood(np.log([2, 1, 3]), FOOTBALL), -12.941170, atol=5e-7)
     assert_allclose(score(s, FOOTBALL), 0, atol=1e-14)
     expected = 12 * 2 / 9, 8 * 15 / 64
@@ -216,6 +219,34 @@ def test_large_indices_do_not_overflow():
     assert_allclose(result.log_strengths, 0, atol=1e-12)
 
 
+def test_weights_of_zero_compare_nothing():
+    winners, losers, weights = [0, 1, 2, 2], [1, 0, 1, 3], [1, 1, 0, 0]
+    with pytest.raises(NoFiniteEstimateError, match="2, 3 never met 0, 1"):
+        fit_comparisons(winners, losers, weights=weights)
+
+
+def test_ranking_keeps_the_order_of_equal_items():
+    equal = fit(np.ones((4, 4)) - np.eye(4), names="DBCA")
+    assert equal.ranking() == ["D", "B", "C", "A"]
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1e8])
+def test_standard_errors_scale(factor):
+    assert_allclose(
+        fit(factor * citations().wins).standard_errors(),
+        fit(citations().wins).standard_errors() / np.sqrt(factor),
+        rtol=1e-8,
+    )
+
+
+def test_groups_that_hardly_met():
+    wins = np.array([[0, 1e6, 0, 0], [1e6, 0, 1e-3, 0], [0, 1e-3, 0, 1e6], [0, 0, 1e6, 0]])
+    assert_allclose(fit(wins, method="newton").standard_errors(1)[2], np.sqrt(2e3), rtol=1e-4)
+    wins[1, 2] = wins[2, 1] = 1e-10
+    with pytest.raises(ValueError, match="no covariance: the information matrix is singular"):
+        fit(wins, method="newton").standard_errors()
+
+
 def test_memory_grows_with_the_pairs_not_with_n_squared():
     n, rng = 20_000, np.random.default_rng(0)
     ring = np.arange(n)
@@ -229,10 +260,72 @@ def test_memory_grows_with_the_pairs_not_with_n_squared():
     assert peak < 400 * len(winners)  # bytes; n^2 numbers would take 3.2 GB
 
 
+@pytest.mark.parametrize("name", ["citations", "chain", "cycle"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_lowers_the_likelihood(name, method):
+    cycle = np.zeros((5, 5))
+    cycle[range(5), [1, 2, 3, 4, 0]] = [67, 3843076, 33, 2241, 12]
+    chain = np.diag(np.full(5, 9.0), 1) + np.diag(np.ones(5), -1)
+    wins = {"citations": citations().wins, "chain": chain, "cycle": cycle}[name]
+    with pytest.warns(RuntimeWarning):
+        reached = [fit(wins, method=method, max_iter=k).log_likelihood for k in range(1, 40)]
+        fit(wins, method=method, max_iter=1)
+    assert np.all(np.diff(reached) >= -1e-12 * abs(reached[0]))
+    assert reached[-1] > reached[0]
+
+
+@given(connected_tables(4, 30), st.integers(1, 12), st.sampled_from(METHODS))
+def test_converged_means_what_the_documentation_says(wins, max_iter, method):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = fit(wins, method=method, tol=1e-3, max_iter=max_iter)
+    surprise = wins * result.probabilities().T
+    ups, downs = surprise.sum(axis=1), surprise.sum(axis=0)
+    error = np.max(np.abs(ups - downs) / (ups + downs))
+    assert result.converged == (error <= 1e-3) or abs(error - 1e-3) < 1e-12
+    assert result.n_iterations <= max_iter
+
+
+def test_first_steps_are_their_formulas():
+    wins, start = football().wins, np.zeros(3)
+    games = wins + wins.T
+    zermelo = np.log(wins.sum(axis=1) / (games / 2).sum(axis=1))
+    newton = np.linalg.pinv(information(start, wins)) @ score(start, wins)
+    for method, step in [("zermelo", zermelo), ("newton", newton)]:
+        with pytest.warns(RuntimeWarning):
+            result = fit(wins, method=method, max_iter=2)
+        assert_allclose(result.log_strengths, step - step.mean(), atol=1e-12)
+    # All at once goes too far here, so Newman's step is halved, once.
+    newman = np.log(wins.sum(axis=1) / wins.sum(axis=0)) / 2
+    with pytest.warns(RuntimeWarning):
+        result = fit(wins, max_iter=3)
+    assert_allclose(result.log_strengths, newman - newman.mean(), atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("upset", [1e-4, 1e-10, 1e-12])
+def test_rare_upsets(method, upset):
+    result = fit([[0, 1], [upset, 0]], method=method)
+    assert_allclose(np.subtract(*result.log_strengths), -np.log(upset), rtol=1e-8)
+    assert_allclose(result.standard_errors(1)[0], np.sqrt(1 + 1 / upset), rtol=1e-5)
+
+
+def test_a_cycle_of_very_unequal_wins():
+    items = np.arange(5)
+    weights = [67, 3843076, 33, 2241, 12]
+    results = [
+        fit_comparisons(items, (items + 1) % 5, weights=weights, method=method).log_strengths
+        for method in ("newton", "newman")
+    ]
+    assert_allclose(results[0], results[1], atol=1e-6)
+    assert np.ptp(results[0]) > 19
+
+
 def test_no_convergence_is_said():
-    with pytest.warns(RuntimeWarning, match=r"no convergence in max_iter=2 iterations: .*'newton'"):
+    with pytest.warns(RuntimeWarning, match=r"no convergence in max_iter=2 .*'newton'") as caught:
         result = fit(citations().wins, max_iter=2)
-    assert not result.converged and result.n_iterations == 2
+    assert caught[0].filename == __file__
+    assert result.converged is False and result.n_iterations == 2
     assert "NOT CONVERGED in 2 iterations" in repr(result)
 
 
@@ -379,7 +472,7 @@ def test_home_advantage_without_bound(at_home, word):
     always, once = 2 * (np.ones((3, 3)) - np.eye(3)), np.zeros((3, 3))
     once[0, 1] = 1
     home, away = (always, once) if at_home else (once, always)
-    with pytest.raises(NoFiniteEstimateError, match=f"a {word} enough one agrees") as caught:
+    with pytest.raises(NoFiniteEstimateError, match=f"a {word} enough one fits as well") as caught:
         fit_home_advantage(home, away)
     assert caught.value.groups == ()
 
@@ -405,6 +498,16 @@ def test_penalty_is_a_gaussian_prior(penalty, wins):
     )
     assert_allclose(sparse.log_strengths, s, atol=1e-6)
     assert_allclose(s.sum(), 0, atol=1e-11)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1e-12, 1e-100])
+def test_a_weak_prior_holds_an_unbeaten_item(penalty):
+    # s - (-s) with sigma(-2s) = penalty * s, and both shares solved by bisection.
+    result = fit([[0, 1], [0, 0]], method="newton", penalty=penalty)
+    s = scipy.optimize.brentq(
+        lambda s: -np.logaddexp(0, 2 * s) - np.log(penalty * s), 1e-6, 1e3, xtol=1e-13
+    )
+    assert_allclose(result.log_strengths, [s, -s], rtol=1e-7)
 
 
 def test_limits_of_the_penalty():
@@ -459,8 +562,12 @@ BAD_WINS = [
     ([[0, -1], [1, 0]], r"\[0, 1\] is -1.0, expected a number >= 0"),
     ([[0, np.nan], [1, 0]], r"\[0, 1\] is nan, expected a finite number"),
     ([[0, 1], [1, 3]], r"\[1, 1\] is 3.0, expected 0 on the diagonal"),
-    ([[0, 0], [0, 0]], r" has the sum 0.0, expected a number of comparisons > 0"),
+    ([[0, 0], [0, 0]], r" has the sum 0.0, expected a number above 0 and below 1e100"),
     ([[0, 1e308], [1e308, 0]], r" has the sum inf, expected"),
+    ([[0, 1e99], [1e100, 0]], r" has the sum 1.1e\+100, expected"),
+    ([[0, 1e-200], [1, 0]], r"\[0, 1\] is 1e-200, expected 0, or a number of at least 1e-100"),
+    (np.array([["0", "1"], ["1", "0"]], dtype=object), " must be an array of real numbers"),
+    (np.ma.array([[0, 1], [1, 0]], mask=[[0, 1], [0, 0]]), " must be an array of real numbers"),
     ([["0", "1"], ["1", "0"]], " must be an array of real numbers"),
     ([], "is empty"),
 ]
@@ -518,6 +625,8 @@ def test_bad_strengths_are_refused(bad):
         ({"penalty": 1.0}, "method is 'newman', expected 'newton' with a penalty"),
         ({"penalty": 1.0, "method": "zermelo"}, "method is 'zermelo', expected 'newton'"),
         ({"tol": [1, 2]}, r"tol is \[1, 2\], expected one number >= 0"),
+        ({"tol": True}, "tol is True, expected one number >= 0"),
+        ({"method": ["newton"]}, r"method is \['newton'\], expected one of"),
         ({"max_iter": 0}, "max_iter is 0, expected an integer >= 1"),
         ({"max_iter": 10.0}, "max_iter is 10.0, expected an integer >= 1"),
         ({"max_iter": True}, "max_iter is True, expected an integer >= 1"),
@@ -540,7 +649,24 @@ def test_bad_options_are_refused(options, message):
         (([], []), {}, r"winners has shape \(0,\)"),
         (([[0]], [[1]]), {}, r"winners has shape \(1, 1\)"),
         (([0, 1], [1, 1]), {}, r"losers\[1\] is 1, expected another item than the winner"),
-        (([0, -1], [1, 0]), {}, r"winners\[1\] is -1, expected an index from 0 to 1"),
+        (([0, -1], [1, 0]), {}, r"winners\[1\] is -1, expected an index >= 0"),
+        (([0, 1], [1, -7]), {}, r"losers\[1\] is -7, expected an index >= 0"),
+        (([0], [0]), {}, r"losers\[0\] is 0, expected another item than the winner"),
+        ((["a", "b"], ["b", "b"]), {}, r"losers\[1\] is b, expected another item"),
+        (
+            ([[0], [1, 2]], [1, 0]),
+            {},
+            r"winners must be one-dimensional, found \[\[0\], \[1, 2\]\]",
+        ),
+        (
+            (np.array([2**63 + 5, 0], np.uint64), [0, 1]),
+            {"n_items": 2},
+            r"winners\[0\] is 9223372036",
+        ),
+        (([0, 1], [1, 0]), {"names": {"a", "b"}}, "names must be a sequence of names, found"),
+        (([0, 1], [1, 0]), {"names": 5}, "names must be a sequence of names, found 5"),
+        (([0, 1], [1, 0]), {"names": [[1], [2]]}, "names must be a sequence of names, found"),
+        (([0, 1], [1, 0]), {"weights": [1, 1e-200]}, r"weights\[1\] is 1e-200, expected 0, or"),
         (([0, 1], [1, 5]), {"n_items": 3}, r"losers\[1\] is 5, expected an index from 0 to 2"),
         (([0, 1], [1, 0]), {"n_items": 1}, "n_items is 1, expected an integer >= 2"),
         (([0, 1], [1, 0]), {"n_items": 3, "names": "AB"}, "names has 2 entries, expected one for"),
@@ -549,7 +675,7 @@ def test_bad_options_are_refused(options, message):
         ((["a"], ["b"]), {"n_items": 2}, "names and n_items are for items given by index"),
         (([0, 1], [1, 0]), {"weights": [1]}, r"weights has shape \(1,\), expected that of winners"),
         (([0, 1], [1, 0]), {"weights": [1, -1]}, r"weights\[1\] is -1.0, expected a number >= 0"),
-        (([0, 1], [1, 0]), {"weights": [0, 0]}, "weights has the sum 0.0, expected a number of"),
+        (([0, 1], [1, 0]), {"weights": [0, 0]}, "weights has the sum 0.0, expected a number above"),
         (([0, 1], [1, 0]), {"weights": [1, np.nan]}, r"weights\[1\] is nan"),
     ],
 )

@@ -57,8 +57,14 @@ def test_arena_is_what_it_says():
 def test_models_of_the_arena_differ_in_popularity():
     battles = arena(50, 100_000)
     games = np.bincount(battles.model_a, minlength=50) + np.bincount(battles.model_b, minlength=50)
-    assert 3 < games.max() / games.min() < 6
-    assert_allclose(np.std(battles.log_strengths), 1, atol=0.3)
+    assert 4.2 < games.max() / games.min() < 6
+    assert_allclose(np.mean(battles.model_a < battles.model_b), 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("spread", [0.2, 3])
+def test_spread_of_the_arena(spread):
+    strengths = arena(2_000, 10, spread=spread).log_strengths
+    assert_allclose(np.std(strengths), spread, rtol=4 / np.sqrt(4_000))
 
 
 def test_comparisons_of_battles():
@@ -79,8 +85,10 @@ def test_comparisons_of_battles():
         ({"n_models": 1}, "n_models is 1, expected an integer >= 2"),
         ({"n_battles": 0}, "n_battles is 0, expected an integer >= 1"),
         ({"n_battles": 1e5}, "n_battles is 100000.0, expected an integer >= 1"),
-        ({"spread": -1}, "spread is -1, expected one number >= 0"),
-        ({"tie_rate": 0.6}, "tie_rate is 0.6, expected at most 0.5"),
+        ({"tie_rate": 0.51}, "tie_rate is 0.51, expected one number"),
+        ({"spread": -1}, "spread is -1, expected one number >= 0 and <= 100"),
+        ({"spread": 101}, "spread is 101, expected one number"),
+        ({"tie_rate": 0.6}, "tie_rate is 0.6, expected one number >= 0 and <= 0.5"),
         ({"tie_rate": -0.1}, "tie_rate is -0.1, expected one number >= 0"),
         ({"seed": -1}, "seed is -1, expected an integer >= 0"),
     ],
