@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from kl2dpo._checks import as_count, as_finite, as_number, as_positive, check_shapes, refuse
+from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 __all__ = [
     "BradleyTerryFit",
@@ -62,13 +63,7 @@ def win_probability(strength_i, strength_j):
     """
     a, b = as_positive("strength_i", strength_i), as_positive("strength_j", strength_j)
     check_shapes(strength_i=a, strength_j=b)
-    return _sigmoid(np.log(a) - np.log(b))
-
-
-def _sigmoid(t):
-    """1 / (1 + exp(-t)); exp may overflow to inf, which gives the right 0."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-t))
+    return sigmoid(np.log(a) - np.log(b))
 
 
 def log_likelihood(log_strengths, wins):
@@ -110,7 +105,7 @@ def log_likelihood(log_strengths, wins):
     """
     s, wins = _as_log_strengths_and_wins(log_strengths, wins)
     winners, losers = np.nonzero(wins)
-    return -np.logaddexp(0, s[..., losers] - s[..., winners]) @ wins[winners, losers]
+    return -minus_log_sigmoid(s[..., winners] - s[..., losers]) @ wins[winners, losers]
 
 
 def loss(log_strengths, wins):
@@ -362,7 +357,7 @@ class BradleyTerryFit:
 
     def probabilities(self):
         """Matrix of P(i beats j), shape (n, n), without home advantage; 1/2 on the diagonal."""
-        return _sigmoid(np.subtract.outer(self.log_strengths, self.log_strengths))
+        return sigmoid(np.subtract.outer(self.log_strengths, self.log_strengths))
 
     def ranking(self):
         """The items, strongest first; equal ones in the order of `items`."""
@@ -516,7 +511,10 @@ def fit_comparisons(
         )
     refuse(counts < 0, "weights", counts, "a number >= 0")
     _check_total("weights", counts)
-    return _fit(_Edges(winners, losers, counts, len(items)), items, method, penalty, tol, max_iter)
+    # With so many comparisons, a table takes no more memory than the list.
+    dense = len(items) ** 2 <= len(winners)
+    data = (_Table.of if dense else _Edges)(winners, losers, counts, len(items))
+    return _fit(data, items, method, penalty, tol, max_iter)
 
 
 def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=10_000):
@@ -582,6 +580,11 @@ class _Table:
         self.n_wins = wins.sum(axis=1)
         self.n_parameters = len(wins)
 
+    @classmethod
+    def of(cls, winners, losers, counts, n_items):
+        pair = winners * n_items + losers
+        return cls(np.bincount(pair, counts, n_items**2).reshape(n_items, n_items))
+
     def ups_and_downs(self, s):
         # In place: with a million pairs, new arrays cost as much time as the arithmetic.
         surprise = np.subtract.outer(s, s)
@@ -595,7 +598,7 @@ class _Table:
         return log_likelihood(s, self.wins)
 
     def information(self, s):
-        p = _sigmoid(np.subtract.outer(s, s))
+        p = sigmoid(np.subtract.outer(s, s))
         return _laplacian((self.wins + self.wins.T) * p * p.T)
 
     def losers_to(self, group):
@@ -619,19 +622,20 @@ class _HomeTable(_Table):
 
     def ups_and_downs(self, parameters):
         log_odds = self._log_odds(parameters)
-        home, away = self.home * _sigmoid(-log_odds), self.away * _sigmoid(log_odds)
+        home, away = self.home * sigmoid(-log_odds), self.away * sigmoid(log_odds)
         ups = np.append(home.sum(axis=1) + away.sum(axis=0), home.sum())
         downs = np.append(away.sum(axis=1) + home.sum(axis=0), away.sum())
         return ups, downs
 
     def log_likelihood(self, parameters):
         log_odds = self._log_odds(parameters)
-        against = self.home * np.logaddexp(0, -log_odds) + self.away * np.logaddexp(0, log_odds)
+        against = self.home * minus_log_sigmoid(log_odds)
+        against += self.away * minus_log_sigmoid(-log_odds)
         return -against.sum()
 
     def information(self, parameters):
         log_odds = self._log_odds(parameters)
-        weights = (self.home + self.away) * _sigmoid(log_odds) * _sigmoid(-log_odds)
+        weights = (self.home + self.away) * sigmoid(log_odds) * sigmoid(-log_odds)
         border = weights.sum(axis=1) - weights.sum(axis=0)
         strengths = _laplacian(weights + weights.T)
         return np.block([[strengths, border[:, None]], [border, weights.sum()]])
@@ -641,17 +645,11 @@ class _Edges:
     """Comparisons in a list; equal ones are merged into one with a count."""
 
     def __init__(self, winners, losers, counts, n_items):
-        pair = winners * n_items + losers
-        if n_items**2 <= len(pair):
-            table = np.bincount(pair, counts)
-            pair = np.flatnonzero(table)
-            counts = table[pair]
-        else:
-            pair, place = np.unique(pair[counts > 0], return_inverse=True)
-            counts = np.bincount(place, counts[counts > 0])
+        some = counts > 0
+        pair, place = np.unique((winners * n_items + losers)[some], return_inverse=True)
         self.winners, self.losers = np.divmod(pair, n_items)
-        self.counts, self.n_items = counts, n_items
-        self.n_wins = self.sums(self.winners, counts)
+        self.counts, self.n_items = np.bincount(place, counts[some]), n_items
+        self.n_wins = self.sums(self.winners, self.counts)
         self.n_parameters = n_items
 
     def sums(self, items, values):
@@ -661,15 +659,15 @@ class _Edges:
         return s.take(self.winners) - s.take(self.losers)
 
     def ups_and_downs(self, s):
-        surprise = self.counts * _sigmoid(-self.differences(s))
+        surprise = self.counts * sigmoid(-self.differences(s))
         return self.sums(self.winners, surprise), self.sums(self.losers, surprise)
 
     def log_likelihood(self, s):
-        return -np.logaddexp(0, -self.differences(s)) @ self.counts
+        return -minus_log_sigmoid(self.differences(s)) @ self.counts
 
     def information(self, s):
         log_odds = self.differences(s)
-        return _EdgeLaplacian(self, self.counts * _sigmoid(log_odds) * _sigmoid(-log_odds))
+        return _EdgeLaplacian(self, self.counts * sigmoid(log_odds) * sigmoid(-log_odds))
 
     def losers_to(self, group):
         return self.sums(self.losers, group[self.winners]) > 0

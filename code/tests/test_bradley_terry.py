@@ -22,7 +22,7 @@ from kl2dpo.bradley_terry import (
     score,
     win_probability,
 )
-from kl2dpo.datasets import arena, baseball, citations, football
+from kl2dpo.datasets import baseball, citations, football
 
 METHODS = ["newman", "zermelo", "newton"]
 FOOTBALL = football().wins
@@ -213,7 +213,7 @@ def test_names():
 
 def test_large_indices_do_not_overflow():
     # 200 * 300 + 250 does not fit in the type of the indices.
-    n, ring = 300, np.arange(300)
+    ring = np.arange(300)
     winners, losers = np.append(ring, np.roll(ring, 1)), np.append(np.roll(ring, 1), ring)
     result = fit_comparisons(winners.astype(np.int16), losers.astype(np.uint16), method="newton")
     assert_allclose(result.log_strengths, 0, atol=1e-12)

@@ -1,0 +1,232 @@
+"""The objective of RLHF, mean reward minus a price for divergence, and its exact solution.
+
+Every function takes distributions over responses along the last axis; the other axes
+are prompts, and they broadcast. Rewards have any unit; `beta` is in that unit per nat.
+"""
+
+import numpy as np
+
+from kl2dpo._checks import as_finite, as_positive, as_probabilities, check_shapes, refuse
+from kl2dpo._checks import outcomes_last
+from kl2dpo.kl import kl_divergence
+
+__all__ = [
+    "implied_reward",
+    "log_partition",
+    "optimal_policy",
+    "optimal_value",
+    "regularized_objective",
+]
+
+
+def regularized_objective(policy, reference, reward, beta):
+    r"""Mean reward minus beta times the divergence from the reference.
+
+    .. math:: J(\pi) = \sum_y \pi(y)\, r(y) - \beta\, \mathrm{KL}(\pi \| \pi_{\mathrm{ref}})
+
+    Parameters
+    ----------
+    policy, reference : array_like, shape (..., n)
+        Probabilities of the n responses; they sum to one along the last axis.
+    reward : array_like, shape (..., n)
+        Finite rewards of the responses.
+    beta : array_like, shape (...)
+        Tightness of the leash (> 0): the price of one nat.
+
+    Returns
+    -------
+    float or ndarray, shape (...)
+        In units of reward; -inf where the policy gives a response that the reference
+        excludes.
+
+    Raises
+    ------
+    ValueError
+        If `policy` or `reference` is not a distribution, a reward (or its ratio to beta) is
+        not finite, `beta` is not positive, or the shapes do not fit.
+
+    References
+    ----------
+    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 3.
+
+    Examples
+    --------
+    >>> float(regularized_objective([0.5, 0.5], [0.5, 0.5], [0, 1], 0.1))
+    0.5
+    """
+    policy = as_probabilities("policy", policy, -1)
+    reference, reward, beta = _as_problem(reference, reward, beta)
+    policy, reference, reward = outcomes_last(-1, policy=policy, reference=reference, reward=reward)
+    check_shapes(policy=policy[..., 0], reference=reference[..., 0], beta=beta)
+    return np.sum(policy * reward, axis=-1) - beta * kl_divergence(policy, reference)
+
+
+def log_partition(reference, reward, beta):
+    r"""Logarithm of the partition function.
+
+    .. math:: \ln Z = \ln \sum_y \pi_{\mathrm{ref}}(y)\, e^{r(y) / \beta}
+
+    Parameters
+    ----------
+    reference, reward, beta
+        As in `regularized_objective`.
+
+    Returns
+    -------
+    float or ndarray, shape (...)
+
+    Raises
+    ------
+    ValueError
+        As `regularized_objective`.
+
+    References
+    ----------
+    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 4.
+
+    Examples
+    --------
+    The sum never overflows:
+
+    >>> float(log_partition([0.5, 0.5], [10_000, 10_000], 1))
+    10000.0
+    """
+    return _tilt(reference, reward, beta)[1]
+
+
+def optimal_policy(reference, reward, beta):
+    r"""The policy that maximises the regularised objective.
+
+    .. math:: \pi^*(y) = \frac{1}{Z}\, \pi_{\mathrm{ref}}(y)\, e^{r(y) / \beta}
+
+    Parameters
+    ----------
+    reference, reward, beta
+        As in `regularized_objective`.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+        Exactly 0 where the reference is 0.
+
+    Raises
+    ------
+    ValueError
+        As `regularized_objective`.
+
+    References
+    ----------
+    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
+    this course proves it.
+
+    Examples
+    --------
+    The thread of the course, in 19ths:
+
+    >>> (19 * optimal_policy(np.full(3, 1 / 3), np.log([2, 1, 10 / 3]), 1)).round(6)
+    array([ 6.,  3., 10.])
+    """
+    logits, log_z, _ = _tilt(reference, reward, beta)
+    policy = np.exp(logits - log_z[..., None])
+    # Rounding of log_z is common to all responses: take it out.
+    return policy / policy.sum(axis=-1, keepdims=True)
+
+
+def optimal_value(reference, reward, beta):
+    r"""The largest value of the regularised objective.
+
+    .. math:: \max_\pi J(\pi) = \beta \ln Z
+
+    Parameters
+    ----------
+    reference, reward, beta
+        As in `regularized_objective`.
+
+    Returns
+    -------
+    float or ndarray, shape (...)
+        In units of reward.
+
+    Raises
+    ------
+    ValueError
+        As `regularized_objective`.
+
+    References
+    ----------
+    R. Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 9 of
+    this course.
+
+    Examples
+    --------
+    >>> round(float(optimal_value([0.5, 0.5], [0, 1], 1)), 6)
+    0.620115
+    """
+    _, log_z, beta = _tilt(reference, reward, beta)
+    return beta * log_z
+
+
+def implied_reward(policy, reference, beta):
+    r"""The reward for which a policy is optimal, up to a constant for each prompt.
+
+    .. math:: \hat r(y) = \beta \ln \frac{\pi(y)}{\pi_{\mathrm{ref}}(y)} = r(y) - \beta \ln Z
+
+    Parameters
+    ----------
+    policy, reference : array_like, shape (..., n)
+        Probabilities of the n responses. Those of the reference are above 0: the reward of a
+        response that it never gives is not determined.
+    beta : array_like, shape (...)
+        Tightness of the leash (> 0).
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+        In units of reward; -inf where the policy is 0.
+
+    Raises
+    ------
+    ValueError
+        If `policy` or `reference` is not a distribution, the reference has a zero, `beta` is
+        not positive, or the shapes do not fit.
+
+    References
+    ----------
+    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 5.
+
+    Examples
+    --------
+    >>> implied_reward([0.2, 0.8], [0.8, 0.2], 0.5).round(6)
+    array([-0.693147,  0.693147])
+    """
+    policy = as_probabilities("policy", policy, -1)
+    reference = as_probabilities("reference", reference, -1)
+    refuse(reference == 0, "reference", reference, "a probability > 0")
+    beta = as_positive("beta", beta)
+    policy, reference = outcomes_last(-1, policy=policy, reference=reference)
+    check_shapes(policy=policy[..., 0], reference=reference[..., 0], beta=beta)
+    with np.errstate(divide="ignore"):
+        return beta[..., None] * (np.log(policy) - np.log(reference))
+
+
+def _as_problem(reference, reward, beta):
+    """Return all three as arrays that fit each other."""
+    reference = as_probabilities("reference", reference, -1)
+    reward, beta = as_finite("reward", reward), as_positive("beta", beta)
+    if reward.ndim == 0:
+        raise ValueError("reward is a single number, expected one for each response")
+    reference, reward = outcomes_last(-1, reference=reference, reward=reward)
+    check_shapes(reference=reference[..., 0], reward=reward[..., 0], beta=beta)
+    return reference, reward, beta
+
+
+def _tilt(reference, reward, beta):
+    """The logarithms of the weights ref * exp(r / beta), that of their sum, and beta."""
+    reference, reward, beta = _as_problem(reference, reward, beta)
+    with np.errstate(over="ignore"):
+        exponent = as_finite("reward / beta", reward / beta[..., None])
+    with np.errstate(divide="ignore"):
+        logits = np.log(reference) + exponent
+    largest = logits.max(axis=-1, keepdims=True)
+    log_z = largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))
+    return logits, log_z, beta
