@@ -35,7 +35,9 @@ __all__ = [
 def win_probability(strength_i, strength_j):
     r"""Probability that item i beats item j.
 
-    .. math:: P(i \succ j) = \frac{\alpha_i}{\alpha_i + \alpha_j} = \sigma(\ln \alpha_i - \ln \alpha_j)
+    .. math::
+
+        P(i \succ j) = \frac{\alpha_i}{\alpha_i + \alpha_j} = \sigma(\ln \alpha_i - \ln \alpha_j)
 
     Parameters
     ----------
@@ -111,9 +113,9 @@ def log_likelihood(log_strengths, wins):
 def loss(log_strengths, wins):
     r"""Mean negative log-likelihood of a comparison.
 
-    .. math:: -\mathrm{E}_{(x, y) \sim D} \ln \frac{\alpha_x}{\alpha_x + \alpha_y}
+    .. math:: -\mathrm{E}_{(i, j) \sim D} \ln \frac{\alpha_i}{\alpha_i + \alpha_j}
 
-    where x is the winner and y the loser of a comparison drawn from the data D.
+    where i is the winner and j the loser of a comparison drawn from the data D.
 
     Parameters
     ----------
@@ -149,8 +151,10 @@ def loss(log_strengths, wins):
 def score(log_strengths, wins):
     r"""Gradient of the log-likelihood: observed minus expected wins of each item.
 
-    .. math:: \frac{\partial \ln L}{\partial s_i} = \sum_j \bigl( w_{ij} - n_{ij} \sigma(s_i - s_j) \bigr),
-        \qquad n_{ij} = w_{ij} + w_{ji}
+    .. math::
+
+        \frac{\partial \ln L}{\partial s_i}
+        = \sum_j \bigl( w_{ij} - n_{ij} \sigma(s_i - s_j) \bigr), \qquad n_{ij} = w_{ij} + w_{ji}
 
     Parameters
     ----------
@@ -188,7 +192,10 @@ def score(log_strengths, wins):
 def information(log_strengths, wins):
     r"""Observed information: minus the second derivatives of the log-likelihood.
 
-    .. math:: I_{ij} = -n_{ij} p_{ij} p_{ji} \quad (i \ne j), \qquad I_{ii} = \sum_{j \ne i} n_{ij} p_{ij} p_{ji}
+    .. math::
+
+        I_{ij} = -n_{ij} p_{ij} p_{ji} \quad (i \ne j), \qquad
+        I_{ii} = \sum_{j \ne i} n_{ij} p_{ij} p_{ji}
 
     with p_ij = sigma(s_i - s_j): the Laplacian of the graph of comparisons, each edge
     weighted by the variance of its result. Its rows sum to zero.
@@ -257,7 +264,7 @@ class BradleyTerryFit:
     converged : bool
         False if `max_iter` was reached first; then a RuntimeWarning was issued too.
     method : str
-        The algorithm.
+        ``"zermelo"``, ``"newman"`` or ``"newton"``.
     penalty : float
         Precision of the prior; 0 for maximum likelihood.
     home_advantage : float or None
@@ -304,7 +311,8 @@ class BradleyTerryFit:
         Its shape is (n, n), or (n + 1, n + 1) with the home advantage last. It is computed
         when it is first asked for, and takes memory for n^2 numbers. Without a penalty
         it is the covariance of log-strengths with sum zero. With one it is that of the
-        posterior in the approximation of Laplace.
+        posterior in the approximation of Laplace. A ValueError if the information matrix is
+        singular to the limit of rounding.
         """
         matrix = np.array(self._data.information(self._parameters))
         if self.penalty:
@@ -336,6 +344,11 @@ class BradleyTerryFit:
         reference : item, optional
             Give the standard errors of the differences from this item, which are those
             of `relative_to`. By default, those of `log_strengths`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In natural-log odds; 0 for the reference.
 
         Raises
         ------
@@ -412,8 +425,8 @@ def fit(wins, *, names=None, method="newman", penalty=0.0, tol=1e-10, max_iter=1
         It needs ``method="newton"``: the other two have no closed form for it.
     tol : float, default 1e-10
         The fit has converged when, for each item, what pushes it up and what pushes it
-        down differ by at most the fraction `tol` of their sum (see chapter 6). Newman's
-        step is then at most 2 tol.
+        down differ by at most the fraction `tol` of their sum (chapter 6 explains these
+        pushes). Newman's step is then at most about 2 tol.
     max_iter : int, default 10000
         The largest number of evaluations of the score.
 
@@ -461,7 +474,7 @@ def fit_comparisons(
 ):
     """Estimate log-strengths from a list of comparisons, as `fit` does from a table.
 
-    Memory grows with the number of distinct pairs and of items, not with n^2.
+    Memory grows with the number of comparisons and of items, never with n^2 alone.
 
     Parameters
     ----------
@@ -481,7 +494,7 @@ def fit_comparisons(
     Returns
     -------
     BradleyTerryFit
-        Items that were given by name are in alphabetical order.
+        Items that were given by name are sorted as Python sorts strings.
 
     Raises
     ------
@@ -520,7 +533,7 @@ def fit_comparisons(
 def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=10_000):
     r"""Estimate log-strengths and the advantage of playing at home, by maximum likelihood.
 
-    .. math:: P(i \text{ at home beats } j) = \sigma(s_i - s_j + h)
+    .. math:: P(i \text{ at home beats } j) = \sigma(s_i - s_j + \eta)
 
     Parameters
     ----------
@@ -533,15 +546,16 @@ def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=
     Returns
     -------
     BradleyTerryFit
-        With `home_advantage` h, and `home_standard_error`.
+        With `home_advantage` :math:`\eta`, and `home_standard_error`.
 
     Raises
     ------
     NoFiniteEstimateError
         As `fit`; or if a large enough home advantage, of either sign, agrees with every
-        result, so that h has no finite estimate.
+        result, so that eta has no finite estimate.
     ValueError
-        As `fit`, for `home_wins` and for `away_wins`.
+        As `fit`, for `home_wins` and for `away_wins`: so if no game was won at home, or none
+        away.
 
     References
     ----------
@@ -549,7 +563,7 @@ def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=
 
     Examples
     --------
-    Two equal teams, each of which wins two of three games at home; h is ln 2:
+    Two equal teams, each of which wins two of three games at home; eta is ln 2:
 
     >>> result = fit_home_advantage([[0, 2], [2, 0]], [[0, 1], [1, 0]])
     >>> round(result.home_advantage, 6), result.log_strengths.round(6)
@@ -587,9 +601,12 @@ class _Table:
 
     def ups_and_downs(self, s):
         # In place: with a million pairs, new arrays cost as much time as the arithmetic.
-        surprise = np.subtract.outer(s, s)
         with np.errstate(over="ignore"):
-            np.exp(surprise, out=surprise)
+            if np.ptp(s) < 600:
+                # n exponentials instead of n^2; none of them overflows.
+                surprise = np.multiply.outer(np.exp(s - s.mean()), np.exp(s.mean() - s))
+            else:
+                surprise = np.exp(np.subtract.outer(s, s))
         surprise += 1
         np.divide(self.wins, surprise, out=surprise)
         return surprise.sum(axis=1), surprise.sum(axis=0)
@@ -747,13 +764,13 @@ def _fit(data, items, method, penalty, tol, max_iter):
 def _climb(data, find_step, penalty, tol, max_iter):
     """Climb the concave log-likelihood by steps that never lower it.
 
-    The slope is that of the log-likelihood along a step. Before it, it is positive. If
+    The slope is that of the log-likelihood along a step. At the start it is positive. If
     it still is at the end, the likelihood has risen, because it is concave. If not, the
     step went beyond the top, and half of it is tried, unless both the step and the
-    overshoot are small: over a step of which no difference is above 2 the curvature
-    changes by a factor of e^2 at most, and then the likelihood has risen if the slope at
-    the end is at least minus half of the first one. (Without halving, Newman's iteration
-    would jump for ever between two points on a graph like A - B.)
+    overshoot are small: over the part t of a step of which no difference is above 2, the
+    logarithm of the curvature changes by at most 2t, and then the likelihood has risen
+    if the slope at the end is at least minus half of the first one. (Without halving,
+    Newman's iteration would jump for ever between two points on a graph like A - B.)
     """
     s = trial = step = np.zeros(data.n_parameters)
     slope, error = 0.0, np.inf
@@ -795,7 +812,8 @@ def _newton_step(data, s, ups, downs, penalty):
     """Solve (information + penalty) step = score, by preconditioned conjugate gradients.
 
     They need products with the matrix only, which a list of comparisons has without
-    forming it, and find the solution although the matrix is singular along (1, ..., 1).
+    forming it, and find a solution although, without a penalty, the matrix is singular along
+    (1, ..., 1).
     """
     information = data.information(s)
     diagonal = information.diagonal() + penalty
@@ -859,9 +877,10 @@ def _check_home_advantage(data):
     """A NoFiniteEstimateError if a home advantage that grows for ever agrees with all results.
 
     It does if strengths exist that balance it: no item that won at home is more than 1
-    weaker than the loser, and every one that won away is at least 1 stronger. Such
-    bounds contradict each other if, and only if, those along some cycle of wins have
-    a negative sum, and then lowering the upper bounds never ends (Bellman and Ford).
+    weaker than the loser, and every one that won away is at least 1 stronger (for a
+    negative advantage, home and away change places). Such bounds contradict each other
+    if, and only if, those along some cycle of wins have a negative sum, and then lowering
+    the upper bounds never ends (Bellman and Ford).
     """
     n = len(data.wins)
     for sign, word in [(1, "large"), (-1, "negative")]:
@@ -874,8 +893,8 @@ def _check_home_advantage(data):
             highest = np.minimum(highest, (highest[:, None] + bound).min(axis=0))
         if np.array_equal(before, highest):
             raise NoFiniteEstimateError(
-                f"no finite estimate of the home advantage: with strengths that balance it, a {word} "
-                "enough one fits as well as any or better, because no cycle of wins speaks against it"
+                f"no finite estimate of the home advantage: with strengths that balance it, a "
+                f"{word} enough one fits as well or better, since no cycle of wins speaks against it"
             )
 
 

@@ -75,7 +75,7 @@ def football():
 
 
 def citations():
-    """Citations between four journals of statistics, 1987-88.
+    """Citations between four journals of statistics, 1987-88, from a larger table.
 
     A journal wins when it is cited by another one. Citations of a journal by itself are in
     the file, but are no comparisons, so the table leaves them out.
@@ -127,8 +127,8 @@ def baseball():
 class Battles(NamedTuple):
     """Simulated comparisons of models, and the truth behind them.
 
-    In battle k, `model_a[k]` meets `model_b[k]`; `outcome[k]` is 1 if a wins, 0 if b wins
-    and 1/2 for a tie.
+    In battle k, `model_a[k]` meets `model_b[k]`, both indices into `names`; `outcome[k]` is
+    1 if a wins, 0 if b wins and 1/2 for a tie. `log_strengths` are the true ones.
     """
 
     names: tuple
@@ -166,7 +166,7 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
     r"""Battles of language models, as in a public arena, with known strengths.
 
     Log-strengths are drawn from :math:`N(0, \text{spread}^2)` and shifted to sum zero.
-    Some models meet up to five times as often as others. With
+    Some models fight up to five times as many battles as others. With
     :math:`p = \sigma(s_a - s_b)`, the results have the probabilities
 
     .. math:: P(\text{tie}) = 4 t\, p (1 - p), \qquad P(a \text{ wins}) = p - \tfrac12 P(\text{tie})
