@@ -1,0 +1,104 @@
+"""Our losses and gradients against PyTorch's own functions, where PyTorch is installed."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from kl2dpo import dpo
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: an optional check")
+F = torch.nn.functional
+
+ARRAYS = [-np.random.default_rng(k).exponential(8, 200) - 0.01 for k in range(4)]
+LENGTHS = [np.random.default_rng(k).integers(1, 20, 200) for k in (4, 5)]
+BETA, EPS, TAU, GAMMA, LAMBDA, KL = 0.4, 0.1, 0.3, 1.2, 0.5, 0.6
+
+
+def margin(pc, pr, rc, rr):
+    return (pc - rc) - (pr - rr)
+
+
+def log_odds(mean):
+    return mean - torch.log1p(-torch.exp(mean))
+
+
+def dpo_in_torch(*x):
+    return -F.logsigmoid(BETA * margin(*x))
+
+
+def conservative_in_torch(*x):
+    z = BETA * margin(*x)
+    return -(1 - EPS) * F.logsigmoid(z) - EPS * F.logsigmoid(-z)
+
+
+def robust_in_torch(*x):
+    z = BETA * margin(*x)
+    return (-(1 - EPS) * F.logsigmoid(z) + EPS * F.logsigmoid(-z)) / (1 - 2 * EPS)
+
+
+def kto_in_torch(pc, pr, rc, rr):
+    chosen, rejected = pc - rc, pr - rr
+    return 2 - torch.sigmoid(BETA * (chosen - KL)) - torch.sigmoid(BETA * (KL - rejected))
+
+
+def simpo_in_torch(pc, pr, n_c, n_r):
+    return -F.logsigmoid(BETA * pc / n_c - BETA * pr / n_r - GAMMA)
+
+
+def orpo_in_torch(pc, pr, n_c, n_r):
+    return -pc / n_c - LAMBDA * F.logsigmoid(log_odds(pc / n_c) - log_odds(pr / n_r))
+
+
+CASES = {
+    "dpo": (dpo.dpo_loss, dpo.dpo_gradient, {"beta": BETA}, dpo_in_torch),
+    "cdpo": (
+        dpo.dpo_loss,
+        dpo.dpo_gradient,
+        {"beta": BETA, "label_smoothing": EPS},
+        conservative_in_torch,
+    ),
+    "robust": (
+        dpo.robust_dpo_loss,
+        dpo.robust_dpo_gradient,
+        {"beta": BETA, "label_smoothing": EPS},
+        robust_in_torch,
+    ),
+    "ipo": (
+        dpo.ipo_loss,
+        dpo.ipo_gradient,
+        {"tau": TAU},
+        lambda *x: (margin(*x) - 1 / (2 * TAU)) ** 2,
+    ),
+    "hinge": (
+        dpo.hinge_loss,
+        dpo.hinge_gradient,
+        {"beta": BETA},
+        lambda *x: F.relu(1 - BETA * margin(*x)),
+    ),
+    "kto": (dpo.kto_loss, dpo.kto_gradient, {"beta": BETA, "kl": KL}, kto_in_torch),
+    "simpo": (dpo.simpo_loss, dpo.simpo_gradient, {"beta": BETA, "gamma": GAMMA}, simpo_in_torch),
+    "orpo": (dpo.orpo_loss, dpo.orpo_gradient, {"lambda_": LAMBDA}, orpo_in_torch),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradient_agree_with_torch(name):
+    loss, gradient, options, in_torch = CASES[name]
+    rest = LENGTHS if name in ("simpo", "orpo") else ARRAYS[2:]
+    ours = loss(*ARRAYS[:2], *rest, **options)
+    slopes = gradient(*ARRAYS[:2], *rest, **options)
+    policy = [torch.tensor(array, requires_grad=True) for array in ARRAYS[:2]]
+    theirs = in_torch(*policy, *(torch.tensor(array) for array in rest))
+    theirs.sum().backward()
+    assert_allclose(ours, theirs.detach().numpy(), rtol=1e-10, atol=1e-12)
+    assert_allclose(slopes.chosen, policy[0].grad.numpy(), rtol=1e-9, atol=1e-12)
+    assert_allclose(slopes.rejected, policy[1].grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_direction_of_kl_div():
+    # torch's kl_div(input, target) is KL(target || input), with input as log-probabilities.
+    from kl2dpo.kl import kl_divergence
+
+    p, q = np.array([0.2, 0.8]), np.array([0.5, 0.5])
+    theirs = F.kl_div(torch.tensor(q).log(), torch.tensor(p), reduction="sum")
+    assert_allclose(theirs.item(), kl_divergence(p, q), rtol=1e-12)
