@@ -72,6 +72,14 @@ def as_number(name, value, *, at_least, at_most=np.inf):
     return float(array)
 
 
+def as_positive_number(name, value):
+    """Return `value` as a float; a ValueError if it is not one number above zero."""
+    array = as_positive(name, value)
+    if array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}, expected one number")
+    return float(array)
+
+
 def as_count(name, value, *, at_least):
     """Return `value` as an int; a ValueError if it is not an integer in range."""
     if (

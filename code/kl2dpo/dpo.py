@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_finite, as_number, as_positive, check_shapes, refuse
+from kl2dpo._checks import (
+    as_finite,
+    as_number,
+    as_positive,
+    as_positive_number,
+    check_shapes,
+    refuse,
+)
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 from kl2dpo.rlhf import optimal_policy
 
@@ -118,7 +125,7 @@ def implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *
     >>> float(rewards.chosen), float(rewards.rejected)
     (0.5, -0.5)
     """
-    beta = _as_positive_number("beta", beta)
+    beta = as_positive_number("beta", beta)
     chosen, rejected = _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     return ImplicitRewards(beta * chosen, beta * rejected)
 
@@ -299,7 +306,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     1.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return (h - 1 / (2 * _as_positive_number("tau", tau))) ** 2
+    return (h - 1 / (2 * as_positive_number("tau", tau))) ** 2
 
 
 def ipo_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.1):
@@ -323,7 +330,7 @@ def ipo_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, ta
     -2.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return _through_margin(2 * (h - 1 / (2 * _as_positive_number("tau", tau))))
+    return _through_margin(2 * (h - 1 / (2 * as_positive_number("tau", tau))))
 
 
 def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
@@ -694,7 +701,7 @@ def _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
 
 
 def _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    beta = _as_positive_number("beta", beta)
+    beta = as_positive_number("beta", beta)
     return beta * log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
 
 
@@ -702,7 +709,7 @@ def _simpo_margin(policy_chosen, policy_rejected, chosen_length, rejected_length
     mean_chosen, mean_rejected, lengths = _means(
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
-    beta, gamma = _as_positive_number("beta", beta), as_number("gamma", gamma, at_least=0)
+    beta, gamma = as_positive_number("beta", beta), as_number("gamma", gamma, at_least=0)
     return beta * mean_chosen - beta * mean_rejected - gamma, lengths
 
 
@@ -748,13 +755,6 @@ def _as_log_probabilities(**logps):
         refuse(array > 0, name, array, "a log-probability <= 0")
     check_shapes(**arrays)
     return list(arrays.values())
-
-
-def _as_positive_number(name, value):
-    array = as_positive(name, value)
-    if array.ndim:
-        raise ValueError(f"{name} has shape {array.shape}, expected one number")
-    return float(array)
 
 
 def _as_label_smoothing(value):

@@ -20,6 +20,7 @@ from kl2dpo._checks import (
     log_of_base,
     outcomes_last,
 )
+from kl2dpo._logistic import log_softmax
 
 __all__ = [
     "KLEstimates",
@@ -184,13 +185,6 @@ def kl_divergence(p, q, *, base=np.e, axis=-1):
     return _divergence(p, _log(p), _log(q)) / log_of_base(base)
 
 
-def _log_softmax(logits):
-    """ln softmax over the last axis; the shift by the largest logit keeps exp from overflowing."""
-    with np.errstate(over="ignore"):
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     r"""KL divergence of two softmax distributions, from their logits.
 
@@ -235,7 +229,7 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     check_axis("p_logits", a, axis)
     check_axis("q_logits", b, axis)
     a, b = outcomes_last(axis, p_logits=a, q_logits=b)
-    log_p, log_q = _log_softmax(a), _log_softmax(b)
+    log_p, log_q = log_softmax(a), log_softmax(b)
     return _divergence(np.exp(log_p), log_p, log_q) / log_of_base(base)
 
 

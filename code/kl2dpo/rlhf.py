@@ -6,8 +6,14 @@ are prompts, and they broadcast. Rewards have any unit; `beta` is in that unit p
 
 import numpy as np
 
-from kl2dpo._checks import as_finite, as_positive, as_probabilities, check_shapes, refuse
-from kl2dpo._checks import outcomes_last
+from kl2dpo._checks import (
+    as_finite,
+    as_positive,
+    as_probabilities,
+    check_shapes,
+    outcomes_last,
+    refuse,
+)
 from kl2dpo.kl import kl_divergence
 
 __all__ = [
