@@ -75,8 +75,8 @@ def as_number(name, value, *, at_least, at_most=np.inf):
 def as_positive_number(name, value):
     """Return `value` as a float; a ValueError if it is not one number above zero."""
     array = as_positive(name, value)
-    if array.ndim:
-        raise ValueError(f"{name} has shape {array.shape}, expected one number")
+    if array.ndim or isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {value!r}, expected one number > 0")
     return float(array)
 
 

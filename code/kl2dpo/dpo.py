@@ -22,9 +22,10 @@ from kl2dpo._checks import (
     refuse,
 )
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
-from kl2dpo.rlhf import optimal_policy
+from kl2dpo.rlhf import tilted
 
 __all__ = [
+    "ImplicitRewards",
     "PairGradient",
     "dpo_gradient",
     "dpo_loss",
@@ -170,7 +171,7 @@ def dpo_loss(
     >>> float(dpo_loss(-1.0, -3.0, -1.0, -3.0).round(6))
     0.693147
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     eps = _as_label_smoothing(label_smoothing)
     return (1 - eps) * minus_log_sigmoid(z) + eps * minus_log_sigmoid(-z)
 
@@ -198,7 +199,7 @@ def dpo_gradient(
     >>> float(gradient.chosen), float(gradient.rejected)
     (-0.25, 0.25)
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     eps = _as_label_smoothing(label_smoothing)
     return _through_margin(-beta * ((1 - eps) * sigmoid(-z) - eps * sigmoid(z)))
 
@@ -210,7 +211,8 @@ def robust_dpo_loss(
 
     .. math:: \frac{-(1 - \varepsilon) \ln \sigma(\beta h) + \varepsilon \ln \sigma(-\beta h)}{1 - 2 \varepsilon}
 
-    Its mean over random flips is the DPO loss of the true labels. It is not bounded below.
+    Its mean over random flips is the DPO loss of the true labels. For a label smoothing
+    above 0 it is not bounded below.
 
     Parameters
     ----------
@@ -239,7 +241,7 @@ def robust_dpo_loss(
     >>> float(robust_dpo_loss(-1.0, -3.0, -1.0, -3.0, label_smoothing=0.1).round(6))
     0.693147
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     eps = _as_label_smoothing(label_smoothing)
     return ((1 - eps) * minus_log_sigmoid(z) - eps * minus_log_sigmoid(-z)) / (1 - 2 * eps)
 
@@ -267,7 +269,7 @@ def robust_dpo_gradient(
     >>> float(gradient.chosen)
     -0.5
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     eps = _as_label_smoothing(label_smoothing)
     weight = ((1 - eps) * sigmoid(-z) + eps * sigmoid(z)) / (1 - 2 * eps)
     return _through_margin(-beta * weight)
@@ -306,7 +308,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     1.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return (h - 1 / (2 * as_positive_number("tau", tau))) ** 2
+    return (h - _ipo_target(tau)) ** 2
 
 
 def ipo_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.1):
@@ -330,7 +332,7 @@ def ipo_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, ta
     -2.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return _through_margin(2 * (h - 1 / (2 * as_positive_number("tau", tau))))
+    return _through_margin(2 * (h - _ipo_target(tau)))
 
 
 def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
@@ -364,7 +366,7 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
     >>> float(hinge_loss(-1.0, -3.0, -1.5, -2.5, beta=0.5))
     0.5
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     return np.maximum(0.0, 1 - z)
 
 
@@ -387,7 +389,7 @@ def hinge_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, 
     >>> float(hinge_gradient(-1.0, -3.0, -1.0, -3.0, beta=0.5).chosen)
     -0.5
     """
-    z = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
     return _through_margin(np.where(z < 1, -beta, 0.0))
 
 
@@ -432,7 +434,7 @@ def simpo_loss(
     >>> float(simpo_loss(-4.0, -6.0, 4, 3, beta=1.0, gamma=1.0).round(6))
     0.693147
     """
-    z, _ = _simpo_margin(
+    z, _, _ = _simpo_margin(
         policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma
     )
     return minus_log_sigmoid(z)
@@ -461,7 +463,7 @@ def simpo_gradient(
     >>> float(gradient.chosen), round(float(gradient.rejected), 6)
     (-0.125, 0.166667)
     """
-    z, (n_chosen, n_rejected) = _simpo_margin(
+    z, (n_chosen, n_rejected), beta = _simpo_margin(
         policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma
     )
     weight = beta * sigmoid(-z)
@@ -512,8 +514,8 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
     lambda_ = as_number("lambda_", lambda_, at_least=0)
-    log_odds_ratio = _log_odds(mean_chosen) - _log_odds(mean_rejected)
-    return -mean_chosen + lambda_ * minus_log_sigmoid(log_odds_ratio)
+    odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
+    return -mean_chosen + lambda_ * minus_log_sigmoid(odds_chosen - odds_rejected)
 
 
 def orpo_gradient(policy_chosen, policy_rejected, chosen_length, rejected_length, *, lambda_=0.1):
@@ -543,7 +545,8 @@ def orpo_gradient(policy_chosen, policy_rejected, chosen_length, rejected_length
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
     lambda_ = as_number("lambda_", lambda_, at_least=0)
-    weight = lambda_ * sigmoid(_log_odds(mean_rejected) - _log_odds(mean_chosen))
+    odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
+    weight = lambda_ * sigmoid(odds_rejected - odds_chosen)
     # The derivative of the log-odds by the mean log-probability is 1 / (1 - exp(mean)).
     return PairGradient(
         -(1 - weight / np.expm1(mean_chosen)) / n_chosen,
@@ -601,7 +604,7 @@ def kto_loss(
     >>> float(kto_loss(-1.0, -3.0, -1.0, -3.0))
     1.0
     """
-    chosen, rejected = _kto_arguments(
+    chosen, rejected, beta = _kto_arguments(
         policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl
     )
     desirable, undesirable = _kto_weights(desirable_weight, undesirable_weight)
@@ -639,7 +642,7 @@ def kto_gradient(
     >>> float(gradient.chosen), float(gradient.rejected)
     (-0.125, 0.25)
     """
-    chosen, rejected = _kto_arguments(
+    chosen, rejected, beta = _kto_arguments(
         policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl
     )
     desirable, undesirable = _kto_weights(desirable_weight, undesirable_weight)
@@ -682,7 +685,7 @@ def tabular_optimum(reference, log_strengths, beta):
     >>> tabular_optimum([0.5, 0.3, 0.2], np.log([2, 1, 10 / 3]), 0.5).round(5)
     array([0.44226, 0.06634, 0.4914 ])
     """
-    return optimal_policy(reference, as_finite("log_strengths", log_strengths), beta)
+    return tilted(reference, log_strengths, beta, name="log_strengths")
 
 
 def _through_margin(slope):
@@ -702,7 +705,14 @@ def _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
 
 def _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
     beta = as_positive_number("beta", beta)
-    return beta * log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    with np.errstate(over="ignore"):
+        return as_finite("(beta * margin)", beta * h), beta
+
+
+def _ipo_target(tau):
+    with np.errstate(over="ignore", divide="ignore"):
+        return as_finite("1 / (2 tau)", np.float64(0.5) / as_positive_number("tau", tau))
 
 
 def _simpo_margin(policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma):
@@ -710,7 +720,7 @@ def _simpo_margin(policy_chosen, policy_rejected, chosen_length, rejected_length
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
     beta, gamma = as_positive_number("beta", beta), as_number("gamma", gamma, at_least=0)
-    return beta * mean_chosen - beta * mean_rejected - gamma, lengths
+    return beta * mean_chosen - beta * mean_rejected - gamma, lengths, beta
 
 
 def _means(policy_chosen, policy_rejected, chosen_length, rejected_length):
@@ -726,19 +736,25 @@ def _means(policy_chosen, policy_rejected, chosen_length, rejected_length):
         chosen_length=lengths[0],
         rejected_length=lengths[1],
     )
-    return logps[0] / lengths[0], logps[1] / lengths[1], lengths
+    with np.errstate(over="ignore"):
+        chosen = as_finite("(policy_chosen / chosen_length)", logps[0] / lengths[0])
+        rejected = as_finite("(policy_rejected / rejected_length)", logps[1] / lengths[1])
+    return chosen, rejected, lengths
 
 
-def _log_odds(mean):
-    """ln(p / (1 - p)) from ln p."""
-    refuse(mean == 0, "policy log-probability", mean, "a number < 0: 0 has infinite odds")
-    return mean - np.log(-np.expm1(mean))
+def _log_odds(mean_chosen, mean_rejected):
+    """ln(p / (1 - p)) from ln p, for both responses."""
+    expected = "a number < 0: 0 has infinite odds"
+    refuse(mean_chosen == 0, "policy_chosen", mean_chosen, expected)
+    refuse(mean_rejected == 0, "policy_rejected", mean_rejected, expected)
+    return [mean - np.log(-np.expm1(mean)) for mean in (mean_chosen, mean_rejected)]
 
 
 def _kto_arguments(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl):
     rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=beta)
+    beta = as_positive_number("beta", beta)
     point = beta * as_number("kl", kl, at_least=0)
-    return rewards.chosen - point, point - rewards.rejected
+    return rewards.chosen - point, point - rewards.rejected, beta
 
 
 def _kto_weights(desirable_weight, undesirable_weight):

@@ -48,8 +48,8 @@ def regularized_objective(policy, reference, reward, beta):
     Raises
     ------
     ValueError
-        If `policy` or `reference` is not a distribution, a reward (or its ratio to beta) is
-        not finite, `beta` is not positive, or the shapes do not fit.
+        If `policy` or `reference` is not a distribution, a reward is not finite, `beta` is
+        not positive, or the shapes do not fit.
 
     References
     ----------
@@ -61,7 +61,7 @@ def regularized_objective(policy, reference, reward, beta):
     0.5
     """
     policy = as_probabilities("policy", policy, -1)
-    reference, reward, beta = _as_problem(reference, reward, beta)
+    reference, reward, beta = _as_problem(reference, reward, beta, "reward")
     policy, reference, reward = outcomes_last(-1, policy=policy, reference=reference, reward=reward)
     check_shapes(policy=policy[..., 0], reference=reference[..., 0], beta=beta)
     return np.sum(policy * reward, axis=-1) - beta * kl_divergence(policy, reference)
@@ -84,7 +84,7 @@ def log_partition(reference, reward, beta):
     Raises
     ------
     ValueError
-        As `regularized_objective`.
+        As `regularized_objective`; and if a reward divided by beta is not finite.
 
     References
     ----------
@@ -97,7 +97,7 @@ def log_partition(reference, reward, beta):
     >>> float(log_partition([0.5, 0.5], [10_000, 10_000], 1))
     10000.0
     """
-    return _tilt(reference, reward, beta)[1]
+    return _tilt(reference, reward, beta, "reward")[1]
 
 
 def optimal_policy(reference, reward, beta):
@@ -118,7 +118,7 @@ def optimal_policy(reference, reward, beta):
     Raises
     ------
     ValueError
-        As `regularized_objective`.
+        As `log_partition`.
 
     References
     ----------
@@ -132,10 +132,7 @@ def optimal_policy(reference, reward, beta):
     >>> (19 * optimal_policy(np.full(3, 1 / 3), np.log([2, 1, 10 / 3]), 1)).round(6)
     array([ 6.,  3., 10.])
     """
-    logits, log_z, _ = _tilt(reference, reward, beta)
-    policy = np.exp(logits - log_z[..., None])
-    # Rounding of log_z is common to all responses: take it out.
-    return policy / policy.sum(axis=-1, keepdims=True)
+    return tilted(reference, reward, beta, name="reward")
 
 
 def optimal_value(reference, reward, beta):
@@ -156,7 +153,7 @@ def optimal_value(reference, reward, beta):
     Raises
     ------
     ValueError
-        As `regularized_objective`.
+        As `log_partition`.
 
     References
     ----------
@@ -168,8 +165,14 @@ def optimal_value(reference, reward, beta):
     >>> round(float(optimal_value([0.5, 0.5], [0, 1], 1)), 6)
     0.620115
     """
-    _, log_z, beta = _tilt(reference, reward, beta)
-    return beta * log_z
+    log_z = log_partition(reference, reward, beta)
+    reference, reward, beta = _as_problem(reference, reward, beta, "reward")
+    mean = np.sum(reference * reward, axis=-1)
+    excess = (reward - mean[..., None]) / beta[..., None]
+    # Under a tight leash ln Z is tiny: its difference from mean / beta must not be rounded.
+    near = np.log1p(np.sum(reference * np.expm1(np.clip(excess, -1, 1)), axis=-1))
+    is_near = np.abs(excess).max(axis=-1) < 1
+    return mean + beta * np.where(is_near, near, log_z - mean / beta)
 
 
 def implied_reward(policy, reference, beta):
@@ -215,24 +218,31 @@ def implied_reward(policy, reference, beta):
         return beta[..., None] * (np.log(policy) - np.log(reference))
 
 
-def _as_problem(reference, reward, beta):
+def tilted(reference, reward, beta, *, name):
+    """`optimal_policy`, with another name for the reward in its errors."""
+    logits, log_z = _tilt(reference, reward, beta, name)
+    policy = np.exp(logits - log_z[..., None])
+    # Rounding of log_z is common to all responses: take it out.
+    return policy / policy.sum(axis=-1, keepdims=True)
+
+
+def _as_problem(reference, reward, beta, name):
     """Return all three as arrays that fit each other."""
     reference = as_probabilities("reference", reference, -1)
-    reward, beta = as_finite("reward", reward), as_positive("beta", beta)
+    reward, beta = as_finite(name, reward), as_positive("beta", beta)
     if reward.ndim == 0:
-        raise ValueError("reward is a single number, expected one for each response")
-    reference, reward = outcomes_last(-1, reference=reference, reward=reward)
-    check_shapes(reference=reference[..., 0], reward=reward[..., 0], beta=beta)
+        raise ValueError(f"{name} is a single number, expected one for each response")
+    reference, reward = outcomes_last(-1, **{"reference": reference, name: reward})
+    check_shapes(**{"reference": reference[..., 0], name: reward[..., 0], "beta": beta})
     return reference, reward, beta
 
 
-def _tilt(reference, reward, beta):
-    """The logarithms of the weights ref * exp(r / beta), that of their sum, and beta."""
-    reference, reward, beta = _as_problem(reference, reward, beta)
+def _tilt(reference, reward, beta, name):
+    """The logarithms of the weights ref * exp(r / beta), and that of their sum."""
+    reference, reward, beta = _as_problem(reference, reward, beta, name)
     with np.errstate(over="ignore"):
-        exponent = as_finite("reward / beta", reward / beta[..., None])
+        exponent = as_finite(f"({name} / beta)", reward / beta[..., None])
     with np.errstate(divide="ignore"):
         logits = np.log(reference) + exponent
     largest = logits.max(axis=-1, keepdims=True)
-    log_z = largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))
-    return logits, log_z, beta
+    return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))

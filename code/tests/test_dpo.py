@@ -1,3 +1,4 @@
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -206,7 +207,10 @@ def test_bad_log_probabilities_are_refused(name, bad, message):
     "name, options, message",
     [
         ("dpo", {"beta": 0}, "beta is 0.0, expected a number > 0"),
-        ("dpo", {"beta": [1, 2]}, r"beta has shape \(2,\), expected one number"),
+        ("dpo", {"beta": [1, 2]}, r"beta is \[1, 2\], expected one number > 0"),
+        ("dpo", {"beta": True}, "beta is True, expected one number > 0"),
+        ("dpo", {"beta": 1e308}, r"\(beta \* margin\) is inf, expected a finite number"),
+        ("ipo", {"tau": 1e-320}, r"1 / \(2 tau\) is inf"),
         ("dpo", {"label_smoothing": 0.5}, "label_smoothing is 0.5, expected a number from 0 to"),
         ("dpo", {"label_smoothing": -0.1}, "label_smoothing is -0.1, expected one number >= 0"),
         ("robust", {"label_smoothing": 0.5}, "label_smoothing is 0.5"),
@@ -225,7 +229,7 @@ def test_bad_options_are_refused(name, options, message):
     rest = (2, 3) if name in WITH_LENGTHS else (-1.0, -1.0)
     for function in ALL[name][:2]:
         with pytest.raises(ValueError, match="^" + message):
-            function(-1.0, -2.0, *rest, **options)
+            function(-1.0, -20.0, *rest, **options)
 
 
 def test_bad_lengths_and_odds_are_refused():
@@ -234,8 +238,35 @@ def test_bad_lengths_and_odds_are_refused():
             function(-1.0, -2.0, 0, 3)
         with pytest.raises(ValueError, match=r"^rejected_length\[1\] is -1.0"):
             function(-1.0, -2.0, 3, [3, -1])
-    with pytest.raises(ValueError, match="^policy log-probability is 0.0, expected a number < 0"):
-        dpo.orpo_loss(0.0, -2.0, 2, 3)
+        with pytest.raises(ValueError, match=r"^\(policy_chosen / chosen_length\) is -inf"):
+            function(-1.0, -2.0, 1e-320, 1)
+        with pytest.raises(ValueError, match=r"^\(policy_rejected / rejected_length\) is -inf"):
+            function(-1.0, -2.0, 1, 1e-320)
+    for function in (dpo.orpo_loss, dpo.orpo_gradient):
+        with pytest.raises(ValueError, match="^policy_chosen is 0.0, expected a number < 0"):
+            function(0.0, -2.0, 2, 3)
+        with pytest.raises(
+            ValueError, match=r"^policy_rejected\[1\] is 0.0, expected a number < 0"
+        ):
+            function(-2.0, [-1.0, 0.0], 2, 3)
+
+
+def test_numbers_of_other_types():
+    for name, (loss, gradient, options) in ALL.items():
+        rest = (2, 3) if name in WITH_LENGTHS else (-1.0, -1.0)
+        others = {key: Decimal(str(value)) for key, value in options.items()}
+        assert_allclose(loss(-1.0, -2.0, *rest, **others), loss(-1.0, -2.0, *rest, **options))
+        expected = gradient(-1.0, -2.0, *rest, **options)
+        assert_allclose(gradient(-1.0, -2.0, *rest, **others), expected)
+
+
+def test_no_gradient_at_the_kink_of_the_hinge():
+    assert dpo.hinge_gradient(-1.0, -3.0, -2.0, -2.0, beta=0.5).chosen == 0
+
+
+def test_odds_of_nearly_certain_responses():
+    expected = 1e-18 + 0.1 * np.logaddexp(0, (-2 - np.log(-np.expm1(-2))) - 18 * np.log(10))
+    assert_allclose(dpo.orpo_loss(-1e-18, -2.0, 1, 1), expected, rtol=1e-9)
 
 
 @given(hnp.arrays(float, 3, elements=st.floats(-3, 3)), betas)
@@ -244,5 +275,6 @@ def test_tabular_optimum(log_strengths, beta):
     weights = reference * np.exp(log_strengths) ** (1 / beta)
     expected = weights / weights.sum()
     assert_allclose(dpo.tabular_optimum(reference, log_strengths, beta), expected, rtol=1e-8)
-    with pytest.raises(ValueError, match="^log_strengths is empty"):
-        dpo.tabular_optimum(reference, [], beta)
+    for bad, message in [([], "is empty"), (1.0, "is a single number"), ([1, 2], "has 2")]:
+        with pytest.raises(ValueError, match=f"log_strengths {message}"):
+            dpo.tabular_optimum(reference, bad, beta)

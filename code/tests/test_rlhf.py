@@ -97,6 +97,20 @@ def test_large_rewards(scale):
     assert_allclose(near, [0.25, 0.75], rtol=1e-11)
 
 
+def test_large_rewards_of_several_prompts():
+    partition = log_partition([[0.5, 0.5]] * 2, [[0, 0], [1e4, 1e4]], 1)
+    assert_allclose(partition, [0, 1e4], atol=1e-9)
+    assert_allclose(optimal_policy([0.3, 0.7], [1e8, 1e8], 1).sum(), 1, rtol=1e-15)
+
+
+@pytest.mark.parametrize("beta", [1e3, 1e8, 1e15, 1e30])
+def test_value_of_a_tight_leash(beta):
+    reference, reward = np.array([0.5, 0.3, 0.2]), np.array([1.0, 3.0, 2.0])
+    mean = reference @ reward
+    expected = mean + reference @ (reward - mean) ** 2 / (2 * beta)
+    assert_allclose(optimal_value(reference, reward, beta), expected, rtol=0.1 / beta**2 + 1e-15)
+
+
 def test_what_the_reference_excludes():
     policy = optimal_policy([0.6, 0.0, 0.4], [0, 1e4, 1], 0.5)
     assert policy[1] == 0
@@ -137,14 +151,14 @@ def test_prompts_and_betas_broadcast():
         (([0.5, 0.5], 1, 1), "reward is a single number"),
         (([0.5, 0.5], [0, 1, 2], 1), "reference has 2, reward has 3 outcomes"),
         (([[0.5, 0.5]] * 2, [0, 1], [1, 1, 1]), "shapes do not broadcast: .*beta"),
-        (([0.5, 0.5], [0, 1e300], 1e-300), r"reward / beta\[1\] is inf"),
+        (([0.5, 0.5], [0, 1e300], 1e-300), r"\(reward / beta\)\[1\] is inf"),
     ],
 )
 def test_bad_input_is_refused(function, arguments, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         function(*arguments)
     with pytest.raises(ValueError, match=f"^{message}".replace("reference has 2, ", ".*")):
-        if "reward / beta" in message:
+        if "/ beta" in message:
             function(*arguments)
         regularized_objective([0.5, 0.5], *arguments)
 
@@ -156,6 +170,12 @@ def test_bad_policies_are_refused():
         implied_reward([0.5, 0.6], [0.5, 0.5], 1)
     with pytest.raises(ValueError, match=r"^reference\[1\] is 0.0, expected a probability > 0"):
         implied_reward([1, 0], [1, 0], 1)
+    with pytest.raises(ValueError, match="^reference sums to 1.1"):
+        implied_reward([0.5, 0.5], [0.5, 0.6], 1)
+    with pytest.raises(ValueError, match="^shapes do not broadcast: policy .*beta"):
+        implied_reward([[0.5, 0.5]] * 2, [0.5, 0.5], [1, 1, 1])
+    with pytest.raises(ValueError, match="^shapes do not broadcast: policy .*beta"):
+        regularized_objective([[0.5, 0.5]] * 2, [0.5, 0.5], [0, 1], [1, 1, 1])
     with pytest.raises(ValueError, match="^beta is -1"):
         implied_reward([1, 0], [0.5, 0.5], -1)
     with pytest.raises(ValueError, match="^policy has 2, reference has 3 outcomes"):
