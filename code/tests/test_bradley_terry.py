@@ -321,6 +321,18 @@ def test_a_cycle_of_very_unequal_wins():
     assert np.ptp(results[0]) > 19
 
 
+@pytest.mark.parametrize("seed", [329, 330])
+def test_cycles_on_which_rounding_spoils_the_steps_of_newton(seed):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(3, 9)
+    wins = np.zeros((n, n))
+    wins[np.arange(n), np.roll(np.arange(n), -1)] = 10 ** rng.uniform(-3, 7, n)
+    result = fit(wins, method="newton")
+    assert result.converged
+    surprise = wins * result.probabilities().T
+    assert_allclose(surprise.sum(axis=1), surprise.sum(axis=0), rtol=1e-9)
+
+
 def test_no_convergence_is_said():
     with pytest.warns(RuntimeWarning, match=r"no convergence in max_iter=2 .*'newton'") as caught:
         result = fit(citations().wins, max_iter=2)

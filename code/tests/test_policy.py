@@ -228,6 +228,10 @@ def test_divergence_is_an_error():
     with pytest.raises(TrainingError, match="diverged at step .* try a smaller learning_rate"):
         with np.errstate(all="ignore"):
             train(start, FOOTBALL, "ipo", tau=0.1, optimizer="gd", learning_rate=1e3)
+    # Between two records, too: the parameters overflow in the first step.
+    with pytest.raises(TrainingError, match="diverged at step 1: the last recorded loss was 2"):
+        with np.errstate(all="ignore"):
+            train(start, FOOTBALL, "ipo", tau=1e-3, optimizer="gd", learning_rate=1e307)
     assert issubclass(TrainingError, ValueError)
 
 
