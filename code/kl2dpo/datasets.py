@@ -1,4 +1,4 @@
-"""The data of the Bradley-Terry part: three small tables, and a simulated arena of models."""
+"""The data of the course: tables of comparisons, a simulated arena, and two runs of TRL."""
 
 import csv
 from importlib.resources import files
@@ -9,7 +9,17 @@ import numpy as np
 from kl2dpo._checks import as_count, as_number
 from kl2dpo.bradley_terry import win_probability
 
-__all__ = ["Battles", "HomeTable", "WinTable", "arena", "baseball", "citations", "football"]
+__all__ = [
+    "Battles",
+    "HomeTable",
+    "TrlRuns",
+    "WinTable",
+    "arena",
+    "baseball",
+    "citations",
+    "football",
+    "trl_football",
+]
 
 
 class WinTable(NamedTuple):
@@ -23,7 +33,7 @@ class HomeTable(NamedTuple):
     """Names of n items, and two matrices of wins.
 
     At the home of i, i beat j ``home_wins[i, j]`` times, and j beat i ``away_wins[i, j]``
-    times.
+    times. The property `wins` adds both: ``wins[i, j]`` is how often i beat j.
     """
 
     names: tuple
@@ -86,8 +96,8 @@ def citations():
 
     References
     ----------
-    S. M. Stigler (1994), *Citation Patterns in the Journals of Statistics and
-    Probability*; A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., p. 448.
+    Stigler (1994), *Citation Patterns in the Journals of Statistics and
+    Probability*; Agresti (2002), *Categorical Data Analysis*, 2nd ed., p. 448.
 
     Examples
     --------
@@ -111,7 +121,7 @@ def baseball():
 
     References
     ----------
-    A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., tables 10.10 and 10.11.
+    Agresti (2002), *Categorical Data Analysis*, 2nd ed., tables 10.10 and 10.11.
 
     Examples
     --------
@@ -122,6 +132,52 @@ def baseball():
     (np.float64(6.0), np.float64(0.0), np.float64(11.0))
     """
     return HomeTable(*_tables(_rows("baseball_1987.csv"), "home", "away", "home_wins", "away_wins"))
+
+
+class TrlRuns(NamedTuple):
+    """Two runs of DPO on the football counts with a small transformer, by the library TRL.
+
+    The runs differ in the seed of the first weights only. `history` is what TRL logged in the
+    first one: a dictionary of arrays with one entry a step. `reference` and `policy` hold the
+    log-probabilities of the answers A, B, C and of the empty answer, before and after, one row
+    for each of `seeds`.
+    """
+
+    beta: float
+    history: dict
+    seeds: tuple
+    reference: np.ndarray
+    policy: np.ndarray
+
+
+def trl_football():
+    """Two runs of ``code/examples/dpo_with_trl.py``, which trains a small transformer with TRL.
+
+    Returns
+    -------
+    TrlRuns
+
+    References
+    ----------
+    von Werra et al. (2020), *TRL: Transformer Reinforcement Learning*, version 1.16.0.
+
+    Examples
+    --------
+    >>> runs = trl_football()
+    >>> runs.history["loss"][[0, -1]]
+    array([0.693147, 0.646534])
+    >>> runs.policy.shape
+    (2, 4)
+    """
+    rows = _rows("trl_football.csv")
+    history = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    rows = _rows("trl_football_answers.csv")
+    seeds = tuple(dict.fromkeys(int(row["seed"]) for row in rows))
+    before, after = (
+        np.array([float(row[name]) for row in rows]).reshape(len(seeds), -1)
+        for name in ("ref_logp", "logp")
+    )
+    return TrlRuns(0.5, history, seeds, before, after)
 
 
 class Battles(NamedTuple):
@@ -199,7 +255,7 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
 
     References
     ----------
-    W.-L. Chiang et al. (2024), *Chatbot Arena*, for the setting; the data are simulated.
+    Chiang et al. (2024), *Chatbot Arena*, for the setting; the data are simulated.
 
     Examples
     --------

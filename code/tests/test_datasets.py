@@ -3,13 +3,26 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kl2dpo.bradley_terry import win_probability
-from kl2dpo.datasets import arena, baseball, citations, football
+from kl2dpo.datasets import arena, baseball, citations, football, trl_football
 
 
 def test_football():
     names, wins = football()
     assert names == ("A", "B", "C")
     assert wins.tolist() == [[0, 8, 3], [4, 0, 0], [5, 0, 0]]
+
+
+def test_trl_logs_the_metrics_of_its_own_answers():
+    runs = trl_football()
+    assert (runs.beta, runs.seeds) == (0.5, (0, 2))
+    assert runs.history["step"].tolist() == list(range(1, 101))
+    assert_allclose(runs.history["loss"][0], np.log(2), atol=1e-6)
+    # The last record is from before the last step, which is tiny.
+    chosen, rejected = np.array([11, 4, 5]) / 20, np.array([9, 8, 3]) / 20
+    for name, shares in [("chosen", chosen), ("rejected", rejected)]:
+        logp, ref_logp = runs.policy[0, :3] @ shares, runs.reference[0, :3] @ shares
+        assert_allclose(runs.history[f"logps/{name}"][-1], logp, atol=1e-5)
+        assert_allclose(runs.history[f"rewards/{name}"][-1], 0.5 * (logp - ref_logp), atol=1e-5)
 
 
 def test_citations_without_self_citations():

@@ -1,0 +1,352 @@
+"""Our losses, gradients and metrics against those of TRL's trainers, where TRL is installed.
+
+TRL computes its log-probabilities inside the trainers. So each test gives a trainer a tiny
+model, and computes from the same model what our functions need, one response at a time.
+"""
+
+import copy
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from kl2dpo import dpo
+
+REASON = "an optional check: see code/examples/requirements.txt"
+os.environ["HF_HUB_OFFLINE"] = os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+torch = pytest.importorskip("torch", reason=f"PyTorch is not installed, {REASON}")
+trl = pytest.importorskip("trl", "1.16.0", reason=f"TRL 1.16 is not installed, {REASON}")
+datasets, cpo, orpo = map(
+    importlib.import_module, ("datasets", "trl.experimental.cpo", "trl.experimental.orpo")
+)
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "dpo_with_trl.py"
+BETA, EPS, TAU, GAMMA, LAMBDA = 0.4, 0.2, 0.3, 1.2, 0.5
+# TRL works in single precision, we in double.
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+
+# Two prompts; answers of different lengths; a pair in both orders, so that a sign matters.
+PAIRS = [
+    ("Who wins ?", " Albion", " Borough United"),
+    ("Who wins ?", " Borough United", " Albion"),
+    ("wins", " City United Club", " Albion"),
+    ("wins", " Borough United", " City United Club"),
+    ("Who wins ?", " City United Club", " Borough"),
+]
+ROWS = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in PAIRS]
+
+
+@pytest.fixture(autouse=True)
+def warnings_of_third_parties(warnings_are_errors):
+    # TRL uses names that transformers is about to drop.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("dpo_with_trl", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    datasets.disable_progress_bars()
+    torch.set_num_threads(1)  # fastest for models as small as these
+    return module
+
+
+@pytest.fixture(scope="module")
+def tokenizer(example):
+    return example.build_tokenizer()
+
+
+@pytest.fixture
+def models(example, tokenizer):
+    """A policy and a reference that disagree."""
+    policy, reference = (example.build_model(tokenizer, seed) for seed in (1, 2))
+    with torch.no_grad():
+        for parameter in [*policy.parameters(), *reference.parameters()]:
+            parameter.mul_(3)  # the first weights are small, and the models nearly uniform
+    return policy, reference
+
+
+def log_prob(model, tokenizer, prompt, answer):
+    """Sum of ln pi over the tokens of the answer and the end token, and their number."""
+    start = len(tokenizer(prompt)["input_ids"])
+    ids = torch.tensor(tokenizer(prompt + answer + tokenizer.eos_token)["input_ids"])
+    steps = model(input_ids=ids[None]).logits[0].log_softmax(dim=-1)
+    return sum(steps[t - 1, ids[t]] for t in range(start, len(ids))), len(ids) - start
+
+
+def all_log_probs(model, tokenizer):
+    """Chosen and rejected log-probabilities as tensors, and their lengths as arrays."""
+    sides = [
+        [log_prob(model, tokenizer, row["prompt"], row[side]) for row in ROWS]
+        for side in ("chosen", "rejected")
+    ]
+    logps = [torch.stack([value for value, _ in side]) for side in sides]
+    return logps, [np.array([length for _, length in side]) for side in sides]
+
+
+def numbers(tensors):
+    return [tensor.detach().double().numpy() for tensor in tensors]
+
+
+def trainer_of(kind, config, tokenizer, rows, folder, model, reference=None, **options):
+    """A trainer that takes all rows as one batch."""
+    args = config(
+        output_dir=str(folder),
+        per_device_train_batch_size=len(rows),
+        per_device_eval_batch_size=len(rows),
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=True,
+        **options,
+    )
+    data = datasets.Dataset.from_list(rows)
+    models = {"model": model} | ({} if reference is None else {"ref_model": reference})
+    return kind(
+        **models, args=args, train_dataset=data, eval_dataset=data, processing_class=tokenizer
+    )
+
+
+def loss_and_gradient(trainer):
+    """TRL's loss on the batch, and its gradient by all parameters."""
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    return loss.item(), flat_gradient(trainer.model)
+
+
+def flat_gradient(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters()]).double().numpy()
+
+
+def our_gradient(model, logps, slopes):
+    """From the derivatives by the log-probabilities to those by the parameters."""
+    model.zero_grad()
+    mean = sum(
+        torch.tensor(slope / len(ROWS), dtype=logp.dtype) @ logp
+        for slope, logp in zip(slopes, logps, strict=True)
+    )
+    mean.backward()
+    return flat_gradient(model)
+
+
+# TRL's options, and the same loss in our names.
+DPO_FAMILY = {
+    "dpo": ({"loss_type": "sigmoid", "beta": BETA}, dpo.dpo_loss, dpo.dpo_gradient, {"beta": BETA}),
+    "robust": (
+        {"loss_type": "robust", "beta": BETA, "label_smoothing": EPS},
+        dpo.robust_dpo_loss,
+        dpo.robust_dpo_gradient,
+        {"beta": BETA, "label_smoothing": EPS},
+    ),
+    "hinge": (
+        {"loss_type": "hinge", "beta": BETA},
+        dpo.hinge_loss,
+        dpo.hinge_gradient,
+        {"beta": BETA},
+    ),
+    # TRL 1.16 has no cDPO: label smoothing leaves the loss "sigmoid" as it is.
+    "dpo, smoothing ignored": (
+        {"loss_type": "sigmoid", "beta": BETA, "label_smoothing": EPS},
+        dpo.dpo_loss,
+        dpo.dpo_gradient,
+        {"beta": BETA},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DPO_FAMILY)
+def test_dpo_family(name, models, tokenizer, tmp_path):
+    options, loss, gradient, ours = DPO_FAMILY[name]
+    policy, reference = models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    logps, _ = all_log_probs(policy, tokenizer)
+    expected = loss(*numbers(logps), *old, **ours).mean()
+    slopes = gradient(*numbers(logps), *old, **ours)
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
+    assert_allclose(theirs, expected, **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert np.abs(expected_gradient).max() > 1e-2
+
+
+def test_ipo_of_trl_takes_means_over_tokens(models, tokenizer, tmp_path):
+    # The paper's loss, and ours, has sums. TRL divides each log-ratio by the number of tokens.
+    policy, reference = models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    logps, lengths = all_log_probs(policy, tokenizer)
+    means = [x / n for x, n in zip([*numbers(logps), *old], lengths * 2, strict=True)]
+    slopes = dpo.ipo_gradient(*means, tau=TAU)
+    slopes = [slope / n for slope, n in zip(slopes, lengths, strict=True)]
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, loss_type="ipo", beta=TAU))
+    assert_allclose(theirs, dpo.ipo_loss(*means, tau=TAU).mean(), **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert abs(theirs - dpo.ipo_loss(*numbers(logps), *old, tau=TAU).mean()) > 0.1
+
+
+def test_metrics(models, tokenizer, tmp_path):
+    policy, reference = models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    new = numbers(all_log_probs(policy, tokenizer)[0])
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
+    theirs = trainer_of(*args, beta=BETA).evaluate()
+
+    rewards = dpo.implicit_rewards(*new, *old, beta=BETA)
+    expected = {
+        "loss": dpo.dpo_loss(*new, *old, beta=BETA),
+        "rewards/chosen": rewards.chosen,
+        "rewards/rejected": rewards.rejected,
+        "rewards/margins": rewards.chosen - rewards.rejected,
+        "rewards/accuracies": rewards.chosen > rewards.rejected,
+        "logps/chosen": new[0],
+        "logps/rejected": new[1],
+    }
+    for name, values in expected.items():
+        assert_allclose(theirs[f"eval_{name}"], np.mean(values), err_msg=name, **CLOSE)
+
+
+def test_before_training_the_loss_is_ln_2_and_the_accuracy_0(models, tokenizer, tmp_path):
+    # Equal rewards do not count as right: the accuracy starts at 0, not at one half.
+    policy, _ = models
+    same = copy.deepcopy(policy)
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, same
+    theirs = trainer_of(*args, beta=BETA).evaluate()
+    assert_allclose(theirs["eval_loss"], np.log(2), rtol=1e-6)
+    assert theirs["eval_rewards/accuracies"] == 0
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_kto(swapped, models, tokenizer, tmp_path):
+    policy, reference = reversed(models) if swapped else models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    logps, _ = all_log_probs(policy, tokenizer)
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for side in ("chosen", "rejected")
+        for row in ROWS
+    ]
+    # TRL's reference point: the mean log-ratio of each prompt with the *previous* row's answer.
+    with torch.no_grad():
+        previous = [
+            log_prob(policy, tokenizer, row["prompt"], rows[k - 1]["completion"])[0]
+            - log_prob(reference, tokenizer, row["prompt"], rows[k - 1]["completion"])[0]
+            for k, row in enumerate(rows)
+        ]
+    kl = max(float(np.mean(previous)), 0.0)
+    assert (kl > 0.1) == swapped  # so both sides of the bound are tested
+    weights = {"desirable_weight": 1.5, "undesirable_weight": 0.5}
+    new = numbers(logps)
+    # Ours is a sum over the two responses of a pair, TRL's a mean over all responses.
+    expected = dpo.kto_loss(*new, *old, beta=BETA, kl=kl, **weights).mean() / 2
+    slopes = dpo.kto_gradient(*new, *old, beta=BETA, kl=kl, **weights)
+    expected_gradient = our_gradient(policy, logps, slopes) / 2
+
+    args = trl.KTOTrainer, trl.KTOConfig, tokenizer, rows, tmp_path, policy, reference
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, beta=BETA, **weights))
+    assert_allclose(theirs, expected, **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_simpo(models, tokenizer, tmp_path):
+    # TRL's simpo_gamma is gamma itself. Its default cpo_alpha, 1, would add the likelihood.
+    policy, _ = models
+    logps, lengths = all_log_probs(policy, tokenizer)
+    ours = {"beta": BETA, "gamma": GAMMA}
+    expected = dpo.simpo_loss(*numbers(logps), *lengths, **ours).mean()
+    slopes = dpo.simpo_gradient(*numbers(logps), *lengths, **ours)
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    options = {"loss_type": "simpo", "beta": BETA, "simpo_gamma": GAMMA, "cpo_alpha": 0.0}
+    args = cpo.CPOTrainer, cpo.CPOConfig, tokenizer, ROWS, tmp_path, policy
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
+    assert_allclose(theirs, expected, **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_cdpo_is_in_the_cpo_trainer(models, tokenizer, tmp_path):
+    # Without a reference: as if every answer had probability 1 under it.
+    policy, _ = models
+    logps, _ = all_log_probs(policy, tokenizer)
+    ours = {"beta": BETA, "label_smoothing": EPS}
+    expected = dpo.dpo_loss(*numbers(logps), 0.0, 0.0, **ours).mean()
+    slopes = dpo.dpo_gradient(*numbers(logps), 0.0, 0.0, **ours)
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    options = {"loss_type": "sigmoid", "cpo_alpha": 0.0, **ours}
+    args = cpo.CPOTrainer, cpo.CPOConfig, tokenizer, ROWS, tmp_path, policy
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
+    assert_allclose(theirs, expected, **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_orpo(models, tokenizer, tmp_path):
+    # TRL's beta is lambda. Its likelihood term is a mean over all tokens of the batch, prompts
+    # included; ours is that of the paper, a mean over the answer's tokens.
+    policy, _ = models
+    logps, lengths = all_log_probs(policy, tokenizer)
+    data = *numbers(logps), *lengths
+    odds_ratio = dpo.orpo_loss(*data, lambda_=LAMBDA) - dpo.orpo_loss(*data, lambda_=0)
+    both = zip(
+        dpo.orpo_gradient(*data, lambda_=LAMBDA), dpo.orpo_gradient(*data, lambda_=0), strict=True
+    )
+    expected_gradient = our_gradient(policy, logps, [one - other for one, other in both])
+
+    policy.zero_grad()
+    texts = [(row["prompt"] + row["chosen"]).split(maxsplit=1) for row in ROWS]
+    whole = [log_prob(policy, tokenizer, first, " " + rest) for first, rest in texts]
+    likelihood = -sum(value for value, _ in whole) / sum(length for _, length in whole)
+    likelihood.backward()
+    expected_gradient = expected_gradient + flat_gradient(policy)
+
+    args = orpo.ORPOTrainer, orpo.ORPOConfig, tokenizer, ROWS, tmp_path, policy
+    theirs, their_gradient = loss_and_gradient(trainer_of(*args, beta=LAMBDA))
+    assert_allclose(theirs, likelihood.item() + odds_ratio.mean(), **CLOSE)
+    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_data_of_the_example(example):
+    rows = example.comparisons()
+    pairs = [
+        (row["chosen"].split()[0], row["rejected"].split()[0]) for row in example.comparisons(2)
+    ]
+    counts = {pair: pairs.count(pair) for pair in set(pairs)}
+    assert len(rows) == 20
+    assert counts == {
+        ("Albion", "Borough"): 16,
+        ("Borough", "Albion"): 8,
+        ("City", "Albion"): 10,
+        ("Albion", "City"): 6,
+    }
+
+
+def test_predictions_of_the_example(example):
+    predicted = example.predictions(np.log([0.25, 0.15, 0.1]), beta=0.5)
+    assert_allclose(predicted["loss"], 0.646534, atol=5e-7)
+    assert_allclose(
+        predicted["rewards/margins"], (4 * np.log(2) + 2 * np.log(5 / 3)) / 20, rtol=1e-6
+    )
+    assert predicted["rewards/accuracies"] == 13 / 20
+    shares = [predicted[f"share of {name}"] for name in "ABC"]
+    assert_allclose(shares, [0.44226, 0.06634, 0.49140], atol=5e-6)
+
+
+def test_the_example(example, tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    assert example.main(["--output", str(path)]) == 0
+    assert "within 0.002: yes" in capsys.readouterr().out
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].split(",") == example.LOGGED and len(lines) == 101
+    assert example.main(["--steps", "3"]) == 1
