@@ -56,7 +56,7 @@ def win_probability(strength_i, strength_j):
 
     References
     ----------
-    R. A. Bradley and M. E. Terry (1952), *Rank Analysis of Incomplete Block Designs*.
+    Bradley and Terry (1952), *Rank Analysis of Incomplete Block Designs*.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def log_likelihood(log_strengths, wins):
 
     References
     ----------
-    D. R. Hunter (2004), *MM Algorithms for Generalized Bradley-Terry Models*.
+    Hunter (2004), *MM Algorithms for Generalized Bradley-Terry Models*.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def loss(log_strengths, wins):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 2, with a reward
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 2, with a reward
     in place of the log-strength.
 
     Examples
@@ -241,7 +241,7 @@ class NoFiniteEstimateError(ValueError):
 
     References
     ----------
-    L. R. Ford (1957), *Solution of a Ranking Problem from Binary Comparisons*.
+    Ford (1957), *Solution of a Ranking Problem from Binary Comparisons*.
     """
 
     def __init__(self, message, groups=()):
@@ -306,7 +306,7 @@ class BradleyTerryFit:
 
     @cached_property
     def covariance(self):
-        """Covariance matrix of the estimates: the inverse of the observed information.
+        """Covariance matrix of the estimates, the inverse of the observed information.
 
         Its shape is (n, n), or (n + 1, n + 1) with the home advantage last. It is computed
         when it is first asked for, and takes memory for n^2 numbers. Without a penalty
@@ -415,7 +415,7 @@ def fit(wins, *, names=None, method="newman", penalty=0.0, tol=1e-10, max_iter=1
         ``wins[i, j]`` is how often i beat j; a tie is half a win for each.
     names : sequence, optional
         Names of the items. By default they are called 0, 1, ..., n - 1.
-    method : {"newman", "zermelo", "newton"}
+    method : ``{"newman", "zermelo", "newton"}``
         The iteration. Newman's is the fastest one where most items have met many others.
         Newton's takes the fewest steps, and is the one for long chains, rings and trees
         of comparisons, where the other two need thousands. Zermelo's is the oldest and
@@ -445,8 +445,8 @@ def fit(wins, *, names=None, method="newman", penalty=0.0, tol=1e-10, max_iter=1
 
     References
     ----------
-    E. Zermelo (1929), *Die Berechnung der Turnier-Ergebnisse als ein Maximumproblem der
-    Wahrscheinlichkeitsrechnung*. M. E. J. Newman (2023), *Efficient Computation of
+    Zermelo (1929), *Die Berechnung der Turnier-Ergebnisse als ein Maximumproblem der
+    Wahrscheinlichkeitsrechnung*. Newman (2023), *Efficient Computation of
     Rankings from Pairwise Comparisons*.
 
     Examples
@@ -559,7 +559,7 @@ def fit_home_advantage(home_wins, away_wins, *, names=None, tol=1e-10, max_iter=
 
     References
     ----------
-    A. Agresti (2002), *Categorical Data Analysis*, 2nd ed., chapter 10.
+    Agresti (2002), *Categorical Data Analysis*, 2nd ed., chapter 10.
 
     Examples
     --------

@@ -83,7 +83,7 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 7.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 7.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, section 4.
+    Rafailov et al. (2023), *Direct Preference Optimization*, section 4.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def dpo_loss(
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 7. E. Mitchell
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 7. Mitchell
     (2023), *A note on DPO with noisy preferences and relationship to IPO*.
 
     Examples
@@ -233,7 +233,7 @@ def robust_dpo_loss(
 
     References
     ----------
-    S. R. Chowdhury, A. Kini and N. Natarajan (2024), *Provably Robust DPO: Aligning Language
+    Chowdhury, Kini and Natarajan (2024), *Provably Robust DPO: Aligning Language
     Models with Noisy Feedback*.
 
     Examples
@@ -299,7 +299,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
 
     References
     ----------
-    M. G. Azar et al. (2023), *A General Theoretical Paradigm to Understand Learning from
+    Azar et al. (2023), *A General Theoretical Paradigm to Understand Learning from
     Human Preferences*.
 
     Examples
@@ -357,8 +357,8 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
 
     References
     ----------
-    Y. Zhao et al. (2023), *SLiC-HF: Sequence Likelihood Calibration with Human Feedback*, for
-    the hinge; T. Liu et al. (2024), *Statistical Rejection Sampling Improves Preference
+    Zhao et al. (2023), *SLiC-HF: Sequence Likelihood Calibration with Human Feedback*, for
+    the hinge; Liu et al. (2024), *Statistical Rejection Sampling Improves Preference
     Optimization*, for the hinge on log-ratios.
 
     Examples
@@ -426,7 +426,7 @@ def simpo_loss(
 
     References
     ----------
-    Y. Meng, M. Xia and D. Chen (2024), *SimPO: Simple Preference Optimization with a
+    Meng, Xia and Chen (2024), *SimPO: Simple Preference Optimization with a
     Reference-Free Reward*.
 
     Examples
@@ -500,7 +500,7 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
 
     References
     ----------
-    J. Hong, N. Lee and J. Thorne (2024), *ORPO: Monolithic Preference Optimization without
+    Hong, Lee and Thorne (2024), *ORPO: Monolithic Preference Optimization without
     Reference Model*.
 
     Examples
@@ -597,7 +597,7 @@ def kto_loss(
 
     References
     ----------
-    K. Ethayarajh et al. (2024), *KTO: Model Alignment as Prospect Theoretic Optimization*.
+    Ethayarajh et al. (2024), *KTO: Model Alignment as Prospect Theoretic Optimization*.
 
     Examples
     --------

@@ -82,7 +82,7 @@ def entropy(p, *, base=np.e, axis=-1):
 
     References
     ----------
-    C. E. Shannon (1948), *A Mathematical Theory of Communication*, section 6.
+    Shannon (1948), *A Mathematical Theory of Communication*, section 6.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def cross_entropy(p, q, *, base=np.e, axis=-1):
 
     References
     ----------
-    T. M. Cover and J. A. Thomas (2006), *Elements of Information Theory*, 2nd ed.,
+    Cover and Thomas (2006), *Elements of Information Theory*, 2nd ed.,
     theorem 5.4.3 (the wrong code).
 
     Examples
@@ -164,7 +164,7 @@ def kl_divergence(p, q, *, base=np.e, axis=-1):
 
     References
     ----------
-    S. Kullback and R. A. Leibler (1951), *On Information and Sufficiency*.
+    Kullback and Leibler (1951), *On Information and Sufficiency*.
 
     Examples
     --------
@@ -215,7 +215,7 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
 
     References
     ----------
-    P. Blanchard, D. J. Higham and N. J. Higham (2021), *Accurately computing the
+    Blanchard, Higham and Higham (2021), *Accurately computing the
     log-sum-exp and softmax functions*, for the shift.
 
     Examples
@@ -322,7 +322,7 @@ def kl_estimators(log_p, log_q):
 
     References
     ----------
-    J. Schulman (2020), *Approximating KL Divergence*.
+    Schulman (2020), *Approximating KL Divergence*.
 
     Examples
     --------

@@ -261,12 +261,13 @@ def train(
         Where training starts. It is left as it is.
     pairs : PreferencePairs
         The data.
-    loss : str or tuple of two functions, default "dpo"
-        One of "dpo", "robust", "ipo", "hinge", "kto", "simpo" and "orpo"; or a loss and its
-        gradient, with the arguments of `kl2dpo.dpo.dpo_loss` and `kl2dpo.dpo.dpo_gradient`.
+    loss : str or tuple of two functions, default ``"dpo"``
+        One of ``"dpo"``, ``"robust"``, ``"ipo"``, ``"hinge"``, ``"kto"``, ``"simpo"`` and
+        ``"orpo"``; or a loss and its gradient, with the arguments of `kl2dpo.dpo.dpo_loss`
+        and `kl2dpo.dpo.dpo_gradient`.
     reference : policy, optional
         The reference policy; by default the policy at the start.
-    optimizer : {"adam", "gd"}
+    optimizer : ``{"adam", "gd"}``
         Adam (with its usual constants), or plain gradient descent.
     learning_rate : float, default 0.1
         Size of a step (> 0).
@@ -301,7 +302,7 @@ def train(
 
     References
     ----------
-    D. P. Kingma and J. Ba (2015), *Adam: A Method for Stochastic Optimization*.
+    Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*.
 
     Examples
     --------
@@ -339,11 +340,11 @@ def train(
         if not np.all(np.isfinite(policy.parameters)):
             raise TrainingError(_diverged(step, last_loss))
         logps = data.log_probs(policy)
-        losses = loss_of(*logps, *data.others, **options)
         if step % log_every == 0 or step == steps:
-            last_loss = data.share @ losses
-            if not np.isfinite(last_loss):
+            loss_now = data.share @ loss_of(*logps, *data.others, **options)
+            if not np.isfinite(loss_now):
                 raise TrainingError(_diverged(step, last_loss))
+            last_loss = loss_now
             record = data.record(step, last_loss, logps, beta, policy, reference)
             for name, value in record.items():
                 history.setdefault(name, []).append(value)

@@ -53,7 +53,7 @@ def regularized_objective(policy, reference, reward, beta):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 3.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 3.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def log_partition(reference, reward, beta):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 4.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def optimal_policy(reference, reward, beta):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
     this course proves it.
 
     Examples
@@ -157,7 +157,7 @@ def optimal_value(reference, reward, beta):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 9 of
+    Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 9 of
     this course.
 
     Examples
@@ -201,7 +201,7 @@ def implied_reward(policy, reference, beta):
 
     References
     ----------
-    R. Rafailov et al. (2023), *Direct Preference Optimization*, equation 5.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 5.
 
     Examples
     --------
