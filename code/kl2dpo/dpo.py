@@ -711,7 +711,7 @@ def _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, bet
 
 
 def _ipo_target(tau):
-    with np.errstate(over="ignore", divide="ignore"):
+    with np.errstate(over="ignore"):
         return as_finite("1 / (2 tau)", np.float64(0.5) / as_positive_number("tau", tau))
 
 
@@ -751,8 +751,8 @@ def _log_odds(mean_chosen, mean_rejected):
 
 
 def _kto_arguments(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl):
-    rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=beta)
     beta = as_positive_number("beta", beta)
+    rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=beta)
     point = beta * as_number("kl", kl, at_least=0)
     return rewards.chosen - point, point - rewards.rejected, beta
 
