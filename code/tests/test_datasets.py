@@ -70,7 +70,7 @@ def test_arena_is_what_it_says():
 def test_models_of_the_arena_differ_in_popularity():
     battles = arena(50, 100_000)
     games = np.bincount(battles.model_a, minlength=50) + np.bincount(battles.model_b, minlength=50)
-    assert 4.2 < games.max() / games.min() < 6
+    assert 4.2 < games.max() / games.min() < 5.2
     assert_allclose(np.mean(battles.model_a < battles.model_b), 0.5, atol=0.1)
 
 
@@ -109,3 +109,17 @@ def test_comparisons_of_battles():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         arena(**options)
+
+
+def test_the_defaults_of_the_arena_are_the_documented_ones():
+    default, given = arena(), arena(50, 100_000, spread=1, tie_rate=0.3, seed=0)
+    assert default.names == given.names
+    assert all(np.array_equal(x, y) for x, y in zip(default[1:], given[1:]))
+
+
+def test_no_place_in_the_arena_is_favoured():
+    shares = np.zeros(4)
+    for seed in range(60):
+        battles = arena(4, 500, seed=seed)
+        shares += np.bincount(np.append(battles.model_a, battles.model_b), minlength=4) / 60_000
+    assert_allclose(shares, 1 / 4, atol=0.035)

@@ -278,3 +278,46 @@ def test_tabular_optimum(log_strengths, beta):
     for bad, message in [([], "is empty"), (1.0, "is a single number"), ([1, 2], "has 2")]:
         with pytest.raises(ValueError, match=f"log_strengths {message}"):
             dpo.tabular_optimum(reference, bad, beta)
+
+
+@pytest.mark.parametrize(
+    "name, defaults",
+    [
+        ("dpo", {"beta": 0.1, "label_smoothing": 0}),
+        ("robust", {"beta": 0.1, "label_smoothing": 0}),
+        ("ipo", {"tau": 0.1}),
+        ("hinge", {"beta": 0.1}),
+        ("kto", {"beta": 0.1, "kl": 0, "desirable_weight": 1, "undesirable_weight": 1}),
+        ("simpo", {"beta": 2, "gamma": 1}),
+        ("orpo", {"lambda_": 0.1}),
+    ],
+)
+def test_the_defaults_are_the_documented_ones(name, defaults):
+    rest = (2, 3) if name in WITH_LENGTHS else (-3.0, -1.0)
+    for function in ALL[name][:2]:
+        assert_allclose(function(-1.0, -2.5, *rest), function(-1.0, -2.5, *rest, **defaults))
+    pair = -1.0, -2.5, -3.0, -1.0
+    assert_allclose(dpo.implicit_rewards(*pair), dpo.implicit_rewards(*pair, beta=0.1))
+
+
+def test_weights_of_kto():
+    # A weight of 0 leaves the other response alone.
+    pair, options = (-1.0, -6.0, -4.0, -5.0), {"beta": 0.5, "kl": 0.2}
+    only = {"desirable_weight": 0, "undesirable_weight": 1}
+    assert_allclose(dpo.kto_loss(*pair, **options, **only), 1 / (1 + np.exp(0.5 * (0.2 + 1))))
+    assert dpo.kto_gradient(*pair, **options, **only).chosen == 0
+    only = {"desirable_weight": 1, "undesirable_weight": 0}
+    assert_allclose(dpo.kto_loss(*pair, **options, **only), 1 / (1 + np.exp(0.5 * (3 - 0.2))))
+    assert dpo.kto_gradient(*pair, **options, **only).rejected == 0
+
+
+def test_lengths_that_do_not_fit_are_refused():
+    for name in WITH_LENGTHS:
+        for function in ALL[name][:2]:
+            for shapes in [((2,), (), (3,), ()), ((), (2,), (), (3,)), ((), (), (2,), (3,))]:
+                chosen, rejected, *lengths = map(np.ones, shapes)
+                names = ["policy_chosen", "policy_rejected", "chosen_length", "rejected_length"]
+                found = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes))
+                with pytest.raises(ValueError) as caught:
+                    function(-chosen, -rejected, *lengths)
+                assert str(caught.value) == f"shapes do not broadcast: {found}"

@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import pytest
+from IPython import get_ipython
 
 from kl2dpo.figures import slider, to_svg, use_book_style
 
@@ -58,6 +59,9 @@ def test_picture_is_described(drawing):
     svg = parse(make(drawing)).find("{http://www.w3.org/2000/svg}svg")
     assert svg.get("role") == "img"
     assert svg.get("aria-label") == 'A line, "flat" & still.'
+    # As wide as a phone at most, and legible on a dark page.
+    style = svg.get("style").split("; ")
+    assert {"max-width: 100%", "height: auto", "background: white"} == set(style)
 
 
 def test_the_same_code_gives_the_same_page(drawing):
@@ -74,7 +78,8 @@ def test_coordinates_are_rounded():
     svg = to_svg(draw()[0])
     numbers = re.findall(r"-?\d+\.?\d*", " ".join(re.findall(r' d="([^"]*)"', svg)))
     assert len(numbers) > 100
-    assert all(len(number.partition(".")[2]) <= 3 and number != "-0" for number in numbers)
+    assert max(len(number.partition(".")[2]) for number in numbers) == 3
+    assert "-0" not in numbers
 
 
 def test_colours_stay_whole():
@@ -102,3 +107,29 @@ def test_one_state_is_refused(drawing):
     figure, states = drawing
     with pytest.raises(ValueError, match="states has 1 state"):
         make((figure, states[:1]))
+
+
+def test_the_first_state_is_shown_by_default(drawing):
+    figure, states = drawing
+    page = parse(slider(figure, states, name="s", label="Level", alt="A line."))
+    assert page.find(".//input").get("value") == "0" and page.find("output").text == "level 0"
+
+
+def test_browsers_understand_the_names_of_the_elements(drawing):
+    # In HTML, unlike XML, a prefix is part of the name: <ns0:svg> would be no picture.
+    page = make(drawing)
+    assert "\n<svg " in page and "<path " in page and ' xlink:href="#' in page
+    assert not re.search(r"</?\w+:", page)
+
+
+def test_what_lies_outside_the_figure_is_drawn():
+    figure = plt.figure(figsize=(2, 1))
+    figure.text(1.5, 0.5, "outside")
+    figure.text(0, 0.5, "inside")
+    width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', to_svg(figure))[1])
+    assert width > 1.5 * 144
+
+
+def test_notebooks_show_the_portable_picture():
+    data, _ = get_ipython().display_formatter.format(draw()[0])
+    assert data["image/svg+xml"] == to_svg(draw()[0])

@@ -48,7 +48,7 @@ def test_tabular_log_prob():
     expected = weights / weights.sum(axis=1, keepdims=True)
     assert_allclose(TABLE.probabilities(), expected)
     assert_allclose(TABLE.log_prob([2, 0], [1, 3]), np.log([expected[2, 1], expected[0, 3]]))
-    assert_allclose(TABLE.lengths([1, 3]), 1)
+    assert TABLE.lengths([1, 3]).tolist() == [1, 1]
 
 
 def test_bigram_log_prob():
@@ -78,6 +78,16 @@ def test_samples_have_the_probabilities(policy):
         assert abs(share - p) < 5 * np.sqrt(p * (1 - p) / n) + 1e-4
     again = policy.sample(np.ones(9, int), np.random.default_rng(1))
     assert np.array_equal(again, policy.sample(np.ones(9, int), np.random.default_rng(1)))
+
+
+def test_the_impossible_is_never_drawn():
+    class Zeros:
+        def random(self, n):
+            return np.zeros(n)
+
+    # A generator may return exactly 0, which lies on the border of an empty first part.
+    policy = TabularPolicy([[-1e4, 0, 0]])
+    assert policy.sample([0, 0], Zeros()).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("policy", [TABLE, BIGRAM])
@@ -255,6 +265,7 @@ def test_progress_is_shown_to_people_only(monkeypatch, capsys):
     [
         (lambda: TabularPolicy([0, 1]), r"logits has shape \(2,\), expected 2 dimensions"),
         (lambda: TabularPolicy([[0, np.nan]]), r"logits\[0, 1\] is nan"),
+        (lambda: BigramPolicy(np.zeros((2, 2)), 2), r"logits has shape \(2, 2\), expected 3 dim"),
         (lambda: BigramPolicy(np.zeros((1, 2, 3)), 2), r"logits has shape \(1, 2, 3\), expected"),
         (lambda: BigramPolicy(np.zeros((1, 2, 2)), 0), "max_length is 0, expected an integer >= 1"),
         (lambda: TABLE.log_prob([3], [0]), r"prompts\[0\] is 3, expected an integer from 0 to 2"),
@@ -263,6 +274,8 @@ def test_progress_is_shown_to_people_only(monkeypatch, capsys):
         (lambda: TABLE.log_prob([0.0], [0]), "prompts has dtype float64, expected integers"),
         (lambda: TABLE.log_prob([[0]], [0]), r"prompts has shape \(1, 1\), expected \(m,\)"),
         (lambda: TABLE.sample([5], RNG), r"prompts\[0\] is 5"),
+        (lambda: BIGRAM.sample([0, 2], RNG), r"prompts\[1\] is 2, expected an integer from 0 to 1"),
+        (lambda: BIGRAM.log_prob([2], [[0] * 4]), r"prompts\[0\] is 2, expected an integer from"),
         (
             lambda: BIGRAM.log_prob([0], [[1, 0]]),
             r"responses has shape \(1, 2\), expected \(m, 4\)",

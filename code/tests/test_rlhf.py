@@ -180,3 +180,22 @@ def test_bad_policies_are_refused():
         implied_reward([1, 0], [0.5, 0.5], -1)
     with pytest.raises(ValueError, match="^policy has 2, reference has 3 outcomes"):
         implied_reward([0.5, 0.5], THIRDS, 1)
+
+
+def test_a_single_response_leaves_nothing_to_choose():
+    assert optimal_policy([1.0], [3.0], 0.5) == [1]
+    assert_allclose(log_partition([1.0], [3.0], 0.5), 6)
+    assert optimal_value([1.0], [3.0], 0.5) == 3
+    assert regularized_objective([1.0], [1.0], [3.0], 0.5) == 3
+    assert implied_reward([1.0], [1.0], 0.5) == [0]
+
+
+def test_the_shapes_of_all_arguments_are_named():
+    halves, three = [[0.5, 0.5]] * 2, [1, 1, 1]
+    message = r"^shapes do not broadcast: policy {}, reference {}, beta \(3,\)$"
+    for policy, reference in [(halves, halves[0]), (halves[0], halves), (halves, halves)]:
+        shapes = [r"\(2,\)" if x is halves else r"\(\)" for x in (policy, reference)]
+        with pytest.raises(ValueError, match=message.format(*shapes)):
+            implied_reward(policy, reference, three)
+    with pytest.raises(ValueError, match=message.format(r"\(2,\)", r"\(\)")):
+        regularized_objective(halves, halves[0], [0, 1], three)
