@@ -165,8 +165,8 @@ def optimal_value(reference, reward, beta):
     >>> round(float(optimal_value([0.5, 0.5], [0, 1], 1)), 6)
     0.620115
     """
-    log_z = log_partition(reference, reward, beta)
     reference, reward, beta = _as_problem(reference, reward, beta, "reward")
+    log_z = log_partition(reference, reward, beta)
     mean = np.sum(reference * reward, axis=-1)
     excess = (reward - mean[..., None]) / beta[..., None]
     # Under a tight leash ln Z is tiny: its difference from mean / beta must not be rounded.

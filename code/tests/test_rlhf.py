@@ -111,6 +111,22 @@ def test_value_of_a_tight_leash(beta):
     assert_allclose(optimal_value(reference, reward, beta), expected, rtol=0.1 / beta**2 + 1e-15)
 
 
+def test_value_of_a_tight_leash_beside_other_prompts():
+    # Neither a loose leash nor large rewards elsewhere may cost this prompt its digits.
+    reference, reward = np.array([0.5, 0.3, 0.2]), np.array([1.0, 3.0, 2.0])
+    expected = 1.8 + 0.76 / 2e8
+    loose = optimal_value(reference, reward, [1e8, 0.01])
+    assert_allclose(loose, [expected, 3 + 0.01 * np.log(0.3)], rtol=1e-15)
+    large = optimal_value(reference, [reward, 1e9 * reward], 1e8)
+    assert_allclose(large[0], expected, rtol=1e-15)
+
+
+def test_value_of_a_rare_response_with_an_enormous_reward():
+    # Almost the whole reference lies far below the mean reward, which is 1e5.
+    value = optimal_value([1e-20, 1.0], [1e25, 0.0], 1.0)
+    assert_allclose(value, 1e25 - 20 * np.log(10), rtol=1e-15)
+
+
 def test_what_the_reference_excludes():
     policy = optimal_policy([0.6, 0.0, 0.4], [0, 1e4, 1], 0.5)
     assert policy[1] == 0
