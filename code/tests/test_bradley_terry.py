@@ -298,6 +298,13 @@ def test_first_steps_are_their_formulas():
         with pytest.warns(RuntimeWarning):
             result = fit(wins, method=method, max_iter=2)
         assert_allclose(result.log_strengths, step - step.mean(), atol=1e-12)
+    # With a prior the second step of Newton starts where its pull is not zero.
+    for _ in range(2):
+        posterior = information(start, wins) + 2 * np.eye(3)
+        start = start + np.linalg.solve(posterior, score(start, wins) - 2 * start)
+    with pytest.warns(RuntimeWarning):
+        result = fit(wins, method="newton", penalty=2.0, max_iter=3)
+    assert_allclose(result.log_strengths, start, atol=1e-9)
     # All at once goes too far here, so Newman's step is halved, once.
     newman = np.log(wins.sum(axis=1) / wins.sum(axis=0)) / 2
     with pytest.warns(RuntimeWarning):
@@ -618,6 +625,13 @@ def test_bad_log_strengths_are_refused(s, message):
             function(s, FOOTBALL)
 
 
+def test_the_expected_shape_is_named():
+    for function, expected in [(log_likelihood, "(..., 3)"), (score, "(3,)")]:
+        with pytest.raises(ValueError) as caught:
+            function([0, 0], FOOTBALL)
+        assert f"has shape (2,), expected {expected}, as wins has 3 items" in str(caught.value)
+
+
 def test_one_vector_only():
     for function in (score, information):
         with pytest.raises(ValueError, match=r"log_strengths has shape \(2, 3\), expected \(3,\)"):
@@ -687,6 +701,7 @@ def test_bad_options_are_refused(options, message):
         (([0, 1], [1, 0]), {"names": [[1], [2]]}, "names must be a sequence of names, found"),
         (([0, 1], [1, 0]), {"weights": [1, 1e-200]}, r"weights\[1\] is 1e-200, expected 0, or"),
         (([0, 1], [1, 5]), {"n_items": 3}, r"losers\[1\] is 5, expected an index from 0 to 2"),
+        (([3, 1], [1, 0]), {"n_items": 3}, r"winners\[0\] is 3, expected an index from 0 to 2"),
         (([0, 1], [1, 0]), {"n_items": 1}, "n_items is 1, expected an integer >= 2"),
         (([0, 1], [1, 0]), {"n_items": 3, "names": "AB"}, "names has 2 entries, expected one for"),
         (([0.0, 1], [1, 0]), {}, "winners has dtype float64 and losers int64, expected integers"),

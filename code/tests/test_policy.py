@@ -180,6 +180,11 @@ def test_history_by_hand():
         assert len(history[name]) == 2
 
 
+def test_equal_rewards_are_not_accurate():
+    _, history = train(TabularPolicy(np.zeros((1, 3))), FOOTBALL, steps=1)
+    assert history["rewards/accuracies"][0] == 0
+
+
 def test_first_steps_of_both_optimizers():
     start = TabularPolicy(np.zeros((1, 3)))
     # At the start every weight is 1/2: 8 - 4 and 3 - 5 wins, halved, over 20.
@@ -255,6 +260,16 @@ def test_progress_is_shown_to_people_only(monkeypatch, capsys):
     train(start, FOOTBALL, steps=20)
     shown = capsys.readouterr().err
     assert "step 20 of 20, loss 0." in shown and shown.endswith("\n")
+
+
+@pytest.mark.parametrize("tick, lines", [(0.1, 0), (1, 1)])
+def test_progress_is_shown_after_two_seconds(monkeypatch, capsys, tick, lines):
+    # The clock does not begin at 0. At one second a record, only the third one comes late enough.
+    clock = itertools.count(1_000, tick)
+    monkeypatch.setattr("kl2dpo.policy.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    train(TabularPolicy(np.zeros((1, 3))), FOOTBALL, steps=20)
+    assert capsys.readouterr().err.count("\r") == lines
 
 
 # Bad input
