@@ -334,7 +334,7 @@ def train(
     beta = options.get("beta", 1.0)
 
     history, last_loss = {}, np.nan
-    mean, square = np.zeros_like(policy.parameters), np.zeros_like(policy.parameters)
+    mean = square = 0.0
     progress = _Progress(steps)
     for step in range(steps + 1):
         if not np.all(np.isfinite(policy.parameters)):
