@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -195,6 +196,63 @@ def test_first_steps_of_both_optimizers():
     assert_allclose(trained.parameters, 0.5 * np.sign(downhill), rtol=1e-6)
 
 
+def test_the_defaults_are_the_documented_ones():
+    start = TabularPolicy(np.zeros((1, 3)))
+    options = {"optimizer": "adam", "learning_rate": 0.1, "steps": 1_000, "log_every": 10}
+    default = train(start, FOOTBALL)
+    given = train(start, FOOTBALL, "dpo", reference=start, beta=0.1, **options)
+    assert np.array_equal(default.policy.parameters, given.policy.parameters)
+    assert np.array_equal(default.history["step"], given.history["step"])
+    a, b = (train(start, FOOTBALL, batch_size=5, steps=9, **seed) for seed in ({}, {"seed": 0}))
+    assert np.array_equal(a.policy.parameters, b.policy.parameters)
+
+
+def test_rewards_of_a_loss_without_beta():
+    reference = TabularPolicy(np.log([[0.5, 0.3, 0.2]]))
+    start = TabularPolicy(np.log([[0.2, 0.2, 0.6]]))
+    _, history = train(start, FOOTBALL, "ipo", reference=reference, steps=1)
+    log_ratios = np.log([0.2, 0.2, 0.6]) - np.log([0.5, 0.3, 0.2])
+    expected = np.array([8, 4, 3, 5]) / 20 @ log_ratios[[0, 1, 0, 2]]
+    assert_allclose(history["rewards/chosen"][0], expected)
+
+
+def test_adam_as_published():
+    # In the form at the end of section 2 of the paper, with one step size for both corrections.
+    policy = reference = TabularPolicy(np.zeros((1, 3)))
+    mean = square = np.zeros((1, 3))
+    for t in range(1, 21):
+        logps, refs = (
+            [p.log_prob(FOOTBALL.prompts, r) for r in FOOTBALL[1:3]] for p in (policy, reference)
+        )
+        slopes = dpo.dpo_gradient(*logps, *refs, beta=1.0)
+        gradient = sum(
+            policy.gradient(FOOTBALL.prompts, r, FOOTBALL.counts / 20 * slope)
+            for r, slope in zip(FOOTBALL[1:3], slopes)
+        )
+        mean, square = mean + 0.1 * (gradient - mean), square + 0.001 * (gradient**2 - square)
+        rate = 0.05 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        policy = TabularPolicy(policy.parameters - rate * mean / np.sqrt(square))
+    trained, _ = train(reference, FOOTBALL, beta=1.0, learning_rate=0.05, steps=20)
+    assert_allclose(trained.parameters, policy.parameters, rtol=1e-5, atol=1e-9)
+
+
+def test_adam_makes_half_a_step_at_its_smallest_gradient():
+    pair = PreferencePairs(np.array([0]), np.array([0]), np.array([1]))
+    constant = (
+        lambda *logps: np.zeros(1),
+        lambda *logps: dpo.PairGradient(np.full(1, -1e-8), np.full(1, 1e-8)),
+    )
+    trained, _ = train(TabularPolicy([[0, 0]]), pair, constant, learning_rate=0.5, steps=1)
+    assert_allclose(trained.parameters, [[0.25, -0.25]])
+
+
+def test_a_batch_of_one_is_one_pair():
+    start, options = TabularPolicy(np.zeros((1, 3))), {"optimizer": "gd", "learning_rate": 1.0}
+    for seed in range(5):
+        trained, _ = train(start, FOOTBALL, batch_size=1, steps=1, seed=seed, beta=1.0, **options)
+        assert_allclose(np.sort(trained.parameters[0]), [-0.5, 0, 0.5], atol=1e-12)
+
+
 @pytest.mark.parametrize("loss", ["dpo", "robust", "ipo", "hinge", "kto", "simpo", "orpo"])
 def test_every_loss_trains_a_sequence_policy(loss):
     rng = np.random.default_rng(4)
@@ -209,10 +267,10 @@ def test_every_loss_trains_a_sequence_policy(loss):
 
 
 def test_lengths_reach_the_losses_that_need_them():
-    pairs = PreferencePairs(np.array([0]), np.array([[1, 2, 0, 0]]), np.array([[0, 0, 0, 0]]))
+    pairs = PreferencePairs(np.array([0]), np.array([[1, 2, 0, 0]]), np.array([[2, 0, 0, 0]]))
     logps = BIGRAM.log_prob(*pairs[:2]), BIGRAM.log_prob(pairs.prompts, pairs.rejected)
     _, history = train(BIGRAM, pairs, "simpo", steps=1, beta=1.5, gamma=0.3)
-    assert_allclose(history["loss"][0], dpo.simpo_loss(*logps, [3], [1], beta=1.5, gamma=0.3)[0])
+    assert_allclose(history["loss"][0], dpo.simpo_loss(*logps, [3], [2], beta=1.5, gamma=0.3)[0])
 
 
 def test_counts_are_repetitions():
@@ -240,7 +298,9 @@ def test_own_loss():
 
 def test_divergence_is_an_error():
     start = TabularPolicy(np.zeros((1, 3)))
-    with pytest.raises(TrainingError, match="diverged at step .* try a smaller learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"diverged at step \d+: .* try a smaller learning_rate"
+    ):
         with np.errstate(all="ignore"):
             train(start, FOOTBALL, "ipo", tau=0.1, optimizer="gd", learning_rate=1e3)
     # Between two records, too: the parameters overflow in the first step.
@@ -259,7 +319,9 @@ def test_progress_is_shown_to_people_only(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     train(start, FOOTBALL, steps=20)
     shown = capsys.readouterr().err
-    assert "step 20 of 20, loss 0." in shown and shown.endswith("\n")
+    assert re.fullmatch(
+        r"(\rstep \d+ of 20, loss 0\.\d{6})*\rstep 20 of 20, loss 0\.\d{6}\n", shown
+    )
 
 
 @pytest.mark.parametrize("tick, lines", [(0.1, 0), (1, 1)])
@@ -312,9 +374,9 @@ def test_bad_policies_and_responses_are_refused(call, message):
         ({"optimizer": "sgd"}, "optimizer is 'sgd', expected 'adam' or 'gd'"),
         ({"learning_rate": 0}, "learning_rate is 0.0, expected a number > 0"),
         ({"steps": 0}, "steps is 0, expected an integer >= 1"),
-        ({"log_every": 0}, "log_every is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"log_every": 0}, "log_every is 0, expected an integer >= 1"),
+        ({"batch_size": 0}, "batch_size is 0, expected an integer >= 1"),
+        ({"seed": -1}, "seed is -1, expected an integer >= 0"),
         ({"beta": -1}, "beta is -1.0, expected a number > 0"),
     ],
 )
@@ -328,6 +390,7 @@ def test_bad_options_are_refused(options, message):
     [
         ([1, 2], r"counts has shape \(2,\), expected that of prompts, \(4,\)"),
         ([1, 1, 1, -1], r"counts\[3\] is -1.0, expected a number >= 0"),
+        ([1, np.nan, 1, 1], r"counts\[1\] is nan, expected a finite number"),
         ([0, 0, 0, 0], "counts are all zero"),
     ],
 )
