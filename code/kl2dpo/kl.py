@@ -41,7 +41,7 @@ def _log(p):
 
 def _expectation(p, values):
     """Sum of p * values over the last axis; an outcome with p = 0 adds 0, whatever its value."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore"):
         terms = np.where(p > 0, p * values, 0.0)
     # Adding 0.0 turns a sum of -0.0 into 0.0, which prints without a minus sign.
     return terms.sum(axis=-1) + 0.0
@@ -49,7 +49,7 @@ def _expectation(p, values):
 
 def _divergence(p, log_p, log_q):
     """Sum of p * (log_p - log_q) over the last axis, in nats."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore"):
         log_ratio = log_p - log_q
     # Gibbs: the sum is >= 0. Rounding may leave -1e-17 where P and Q agree.
     return np.maximum(_expectation(p, log_ratio), 0.0)
