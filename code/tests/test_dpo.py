@@ -232,6 +232,13 @@ def test_bad_options_are_refused(name, options, message):
             function(-1.0, -20.0, *rest, **options)
 
 
+def test_bad_beta_of_the_implicit_rewards_is_refused():
+    with pytest.raises(ValueError, match="^beta is 0.0, expected a number > 0"):
+        dpo.implicit_rewards(-1.0, -2.0, -1.0, -1.0, beta=0)
+    with pytest.raises(ValueError, match=r"^beta is \[1, 2\], expected one number > 0"):
+        dpo.implicit_rewards(-1.0, -2.0, -1.0, -1.0, beta=[1, 2])
+
+
 def test_bad_lengths_and_odds_are_refused():
     for function in (dpo.simpo_loss, dpo.orpo_loss):
         with pytest.raises(ValueError, match="^chosen_length is 0.0, expected a number > 0"):

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from functools import partial
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
 
+import kl2dpo
 from kl2dpo.kl import (
     cross_entropy,
     entropy,
@@ -72,6 +74,7 @@ def test_zero_probabilities():
     assert kl_divergence([0.5, 0.5], [0, 1]) == np.inf
     assert cross_entropy([0.5, 0.5], [0, 1]) == np.inf
     assert kl_divergence([0, 1], [0, 1]) == 0
+    assert not np.signbit(entropy([1.0])) and not np.signbit(cross_entropy([1.0], [1.0]))
 
 
 def test_probabilities_too_small_to_divide():
@@ -127,6 +130,12 @@ def test_logits_agree_with_probabilities(a, b):
 def test_shifted_logits_are_the_same_distribution():
     a, b = np.array([1.0, 2.0, 0.5]), np.array([0.0, 1.0, 3.0])
     assert_allclose(kl_from_logits(a + 1e4, b - 1e4), kl_from_logits(a, b), rtol=1e-11)
+
+
+def test_rows_of_logits_far_apart():
+    # One shift for all rows would leave nothing of the lower one.
+    rows = np.array([[0.0, 1.0], [1e4, 1e4 + 1]])
+    assert_allclose(kl_from_logits(rows, [1.0, 0.0]), kl_from_logits([0, 1], [1, 0]))
 
 
 @pytest.mark.parametrize(
@@ -373,6 +382,16 @@ def test_bad_axes_are_refused(axis):
             call(axis=axis)
 
 
+def test_axes_of_logits_are_refused_by_name():
+    for name, arguments in [("p_logits", (1.0, [0, 1])), ("q_logits", ([0, 1], 1.0))]:
+        with pytest.raises(ValueError, match=f"^{name} is a single number, expected at least one"):
+            kl_from_logits(*arguments)
+    for name, arguments in [("p_logits", ([0, 1], [[0, 1]])), ("q_logits", ([[0, 1]], [0, 1]))]:
+        message = rf"^axis is -2, but {name} has 1 dimension\(s\), expected an axis from -1 to 0$"
+        with pytest.raises(ValueError, match=message):
+            kl_from_logits(*arguments, axis=-2)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     thirds = np.full((2, 3), 1 / 3)
     for function in (cross_entropy, kl_divergence, kl_from_logits):
@@ -388,6 +407,13 @@ def test_shapes_that_do_not_fit_are_refused():
         kl_normal([0, 1], 1, [0, 1, 2], 1)
     with pytest.raises(ValueError, match=r"log_p \(2,\), log_q \(3,\)"):
         kl_estimators([0, 1], [0, 1, 2])
+
+
+def test_public_names_exist_and_are_documented():
+    for name in [*kl2dpo.__all__, "figures"]:
+        module = importlib.import_module(f"kl2dpo.{name}")
+        for public in module.__all__:
+            assert getattr(module, public).__doc__, f"{name}.{public}"
 
 
 def test_import_needs_numpy_only():
