@@ -114,6 +114,7 @@ def test_bad_options_are_refused(options, message):
 def test_the_defaults_of_the_arena_are_the_documented_ones():
     default, given = arena(), arena(50, 100_000, spread=1, tie_rate=0.3, seed=0)
     assert default.names == given.names
+    assert set(arena(3, 99, tie_rate=0.5, spread=100).outcome) <= {0, 0.5, 1}  # the bounds
     assert all(np.array_equal(x, y) for x, y in zip(default[1:], given[1:]))
 
 

@@ -297,7 +297,7 @@ BAD_PROBABILITIES = [
     (1.0, r" is a single number, expected at least one dimension"),
     ([10**400, 0.5], r" must be an array of real numbers"),
     ([1e308, 1e308], r" sums to inf along axis -1, expected 1"),
-    (["0.5", "0.5"], r" must be an array of real numbers"),
+    (["0.5", "0.5"], r" must be an array of real numbers, found \['0.5', '0.5'\]"),
     ([0.5, 0.5j], r" must be an array of real numbers"),
     ([0.5, None], r"\[1\] is nan, expected a finite number"),
     ([[0.5, 0.5], [1.0]], r" must be an array of real numbers"),
@@ -380,6 +380,8 @@ def test_bad_axes_are_refused(axis):
     for call in WITH_AXIS:
         with pytest.raises(ValueError, match="^axis "):
             call(axis=axis)
+    with pytest.raises(ValueError, match=r"has 2 dimension\(s\), expected an axis from -2 to 1$"):
+        entropy([[0.5, 0.5]], axis=2)
 
 
 def test_axes_of_logits_are_refused_by_name():
