@@ -220,6 +220,7 @@ def test_bad_log_probabilities_are_refused(name, bad, message):
         ("simpo", {"gamma": -1}, "gamma is -1, expected one number >= 0"),
         ("simpo", {"beta": 0}, "beta is 0.0"),
         ("orpo", {"lambda_": -1}, "lambda_ is -1, expected one number >= 0"),
+        ("kto", {"beta": 0}, "beta is 0.0, expected a number > 0"),
         ("kto", {"kl": -0.1}, "kl is -0.1, expected one number >= 0"),
         ("kto", {"desirable_weight": -1}, "desirable_weight is -1"),
         ("kto", {"undesirable_weight": np.inf}, "undesirable_weight is inf"),
