@@ -246,11 +246,15 @@ def test_adam_makes_half_a_step_at_its_smallest_gradient():
     assert_allclose(trained.parameters, [[0.25, -0.25]])
 
 
-def test_a_batch_of_one_is_one_pair():
+def test_a_batch_is_the_mean_of_its_pairs():
     start, options = TabularPolicy(np.zeros((1, 3))), {"optimizer": "gd", "learning_rate": 1.0}
     for seed in range(5):
         trained, _ = train(start, FOOTBALL, batch_size=1, steps=1, seed=seed, beta=1.0, **options)
         assert_allclose(np.sort(trained.parameters[0]), [-0.5, 0, 0.5], atol=1e-12)
+        # A larger batch is the mean of its pairs.
+        trained, _ = train(start, FOOTBALL, batch_size=8, steps=1, seed=seed, beta=1.0, **options)
+        assert np.abs(trained.parameters).max() <= 0.5
+        assert_allclose(trained.parameters * 16, np.round(trained.parameters * 16), atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "robust", "ipo", "hinge", "kto", "simpo", "orpo"])
