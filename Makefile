@@ -7,7 +7,7 @@ BUILT := _build/.built
 PACKAGE := $(shell find code/kl2dpo -name '*.py' -o -name '*.mplstyle')
 TEXT := $(shell find chapters -type f -not -path '*/.ipynb_checkpoints/*')
 
-.PHONY: help book serve test notebooks lab lock clean
+.PHONY: help book serve test binder-test coverage lint audit drift notebooks lab lock clean
 
 help:
 	@echo "make book       build the website"
@@ -15,7 +15,12 @@ help:
 	@echo "make test       run every notebook and every test"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute all notebooks in place"
-	@echo "make lock       resolve requirements.txt into requirements.lock"
+	@echo "make lint       check the style and the types of the code, and the style of the notebooks' cells"
+	@echo "make coverage   run the tests of the package, and fail if they miss 2 % of its lines and branches"
+	@echo "make binder-test  build Binder's environment, and run every notebook in it as Binder does"
+	@echo "make audit      ask a database of advisories about every version in requirements.lock"
+	@echo "make drift      run the tests and build the book with the newest version of everything"
+	@echo "make lock       resolve both requirements.txt into requirements.lock"
 	@echo "make clean      remove the environment, the website and the caches"
 
 book: $(BUILT)
@@ -27,6 +32,35 @@ serve: book
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+binder-test: $(INSTALLED)
+	BINDER_TEST=1 $(BIN)/python -m pytest -n 0 -rs code/tests/test_binder.py
+
+coverage: $(INSTALLED)
+	$(BIN)/coverage run --rcfile=code/pyproject.toml --data-file=_build/.coverage \
+	  -m pytest -o addopts='--doctest-modules --strict-markers' code/kl2dpo code/tests --ignore=code/tests/test_notebooks.py
+	$(BIN)/coverage report --rcfile=code/pyproject.toml --data-file=_build/.coverage
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check --quiet --config code/pyproject.toml .
+	$(BIN)/ruff format --quiet --check --config code/pyproject.toml code
+	$(BIN)/ruff format --quiet --check --config code/pyproject.toml --line-length 79 chapters
+	$(BIN)/mypy --config-file code/pyproject.toml --cache-dir _build/.mypy_cache code/kl2dpo
+
+# Every line of the lock is a version: nothing is resolved, and nothing of the course is installed.
+audit:
+	@$(PYTHON) -m venv --clear _build/audit && _build/audit/bin/python -m pip install --quiet pip-audit
+	_build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
+
+# Jupyter Book 2 is another program. The tests of the lock are left out: here it is not used.
+drift:
+	@$(PYTHON) -m venv --clear _build/drift
+	cat requirements.txt code/requirements.txt | grep -v '^-[cr]' \
+	  | sed -e 's/==.*//' -e 's/^jupyter-book$$/&<2/' > _build/drift/requirements.txt
+	_build/drift/bin/python -m pip install --quiet -r _build/drift/requirements.txt
+	_build/drift/bin/python -m pip freeze --exclude-editable | diff requirements.lock - || true
+	_build/drift/bin/python -m pytest --ignore code/tests/test_lock.py
+	_build/drift/bin/jupyter-book build --quiet --all -n -W --keep-going --path-output _build/drift .
+
 notebooks: $(INSTALLED)
 	$(BIN)/python code/book/run_notebooks.py
 
@@ -34,13 +68,13 @@ lab: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" ./postBuild
 	$(BIN)/jupyter lab chapters/home.ipynb
 
-$(INSTALLED): requirements.txt requirements.lock code/pyproject.toml
+$(INSTALLED): requirements.txt code/requirements.txt requirements.lock code/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; choose one by: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear .venv || \
 	  { echo "No environment was made. On Debian and Ubuntu, install the package python3-venv." >&2; exit 1; }
 	@echo "Installing into .venv (a minute or two, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r code/requirements.txt || \
 	  { echo "The installation failed: see the message above." >&2; exit 1; }
 	@touch $@
 
@@ -57,8 +91,9 @@ $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(TEXT)
 
 lock:
 	@$(PYTHON) -m venv --clear _build/uv && _build/uv/bin/python -m pip install --quiet uv
-	grep -v '^-c' requirements.txt | _build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	cat requirements.txt code/requirements.txt | grep -v '^-[cr]' \
+	  | _build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --no-emit-package kl2dpo --no-header --no-annotate --output-file requirements.lock -
 
 clean:
-	rm -rf .venv _build .pytest_cache .hypothesis code/kl2dpo.egg-info
+	rm -rf .venv _build .pytest_cache .ruff_cache .hypothesis code/kl2dpo.egg-info

@@ -12,6 +12,7 @@ import reprlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -292,7 +293,7 @@ class BradleyTerryFit:
     method: str
     penalty: float
     home_advantage: float | None
-    _data: object
+    _data: Any
 
     @property
     def strengths(self):

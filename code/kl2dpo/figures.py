@@ -128,11 +128,11 @@ def slider(figure, states, *, name, label, alt, start=0):
     svg.set("aria-label", alt)
     svg.set("style", "max-width: 100%; height: auto; background: white")
     for element in svg.iter():
-        state = position.get(element.get("id"))
-        if state is not None:
+        shown_at = position.get(element.get("id"))
+        if shown_at is not None:
             # In JavaScript: element.dataset.state
-            element.set("data-state", str(state))
-            if state != start:
+            element.set("data-state", str(shown_at))
+            if shown_at != start:
                 element.set("style", "display: none")
     drawing = ElementTree.tostring(svg, encoding="unicode")
 

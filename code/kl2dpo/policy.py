@@ -333,8 +333,9 @@ def train(
     data = _Data(pairs, policy, reference, with_lengths)
     beta = options.get("beta", 1.0)
 
-    history, last_loss = {}, np.nan
-    mean = square = 0.0
+    history: dict[str, list[float]] = {}
+    last_loss = np.nan
+    mean = square = np.float64(0)
     progress = _Progress(steps)
     for step in range(steps + 1):
         if not np.all(np.isfinite(policy.parameters)):
@@ -371,9 +372,8 @@ class _Data:
     """The pairs, checked once, with what the loss needs besides the policy."""
 
     def __init__(self, pairs, policy, reference, with_lengths):
-        self.prompts, self.chosen, self.rejected, counts = (
-            None if part is None else np.asarray(part) for part in pairs
-        )
+        *indices, counts = pairs
+        self.prompts, self.chosen, self.rejected = (np.asarray(part) for part in indices)
         ref_chosen = reference.log_prob(self.prompts, self.chosen)
         ref_rejected = reference.log_prob(self.prompts, self.rejected)
         self.reference = ref_chosen, ref_rejected
@@ -396,7 +396,8 @@ class _Data:
         )
 
     def record(self, step, loss, logps, beta, policy, reference):
-        rewards = dpo.implicit_rewards(*logps, *self.reference, beta=beta)
+        chosen, rejected = logps
+        rewards = dpo.implicit_rewards(chosen, rejected, *self.reference, beta=beta)
         return {
             "step": step,
             "loss": loss,
@@ -404,8 +405,8 @@ class _Data:
             "rewards/rejected": self.share @ rewards.rejected,
             "rewards/margins": self.share @ (rewards.chosen - rewards.rejected),
             "rewards/accuracies": self.share @ (rewards.chosen > rewards.rejected),
-            "logps/chosen": self.share @ logps[0],
-            "logps/rejected": self.share @ logps[1],
+            "logps/chosen": self.share @ chosen,
+            "logps/rejected": self.share @ rejected,
             "kl": policy.kl_from(reference).mean(),
         }
 

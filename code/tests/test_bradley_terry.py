@@ -558,7 +558,7 @@ def test_limits_of_the_penalty():
 @given(tables(5, 1))
 def test_refused_exactly_without_strong_connection(wins):
     assume(wins.any())
-    winners, losers, counts = edges(wins)
+    winners, losers, _ = edges(wins)
     if groups_of(wins) == 1:
         assert fit(wins).converged
         assert fit_comparisons(winners, losers, n_items=5).converged
