@@ -33,7 +33,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 binder-test: $(INSTALLED)
-	BINDER_TEST=1 $(BIN)/python -m pytest -n 0 -rs code/tests/test_binder.py
+	BINDER_TEST=1 $(BIN)/python -m pytest -n 0 -rsP code/tests/test_binder.py
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run --rcfile=code/pyproject.toml --data-file=_build/.coverage \
