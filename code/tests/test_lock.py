@@ -76,7 +76,7 @@ def test_nothing_is_required_twice():
 def test_version_is_the_same_everywhere():
     cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    version, date = re.search(r"^## (\d\S+) – (\S+)$", changes, re.MULTILINE).groups()
+    version, date = re.search(r"^## (\d\S+) - (\S+)$", changes, re.MULTILINE).groups()
     assert f'\nversion: {version}\ndate-released: "{date}"\n' in cited
     assert PROJECT["version"] == version
 
