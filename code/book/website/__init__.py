@@ -1,0 +1,23 @@
+"""A Sphinx extension that makes the website self-contained and fast.
+
+katex.py   formulas, rendered when the book is built
+pages.py   the step after the build: what each page loads, and when
+styles.py  its one style sheet
+fonts.py   the fonts in it
+"""
+
+from pathlib import Path
+
+from website import katex, pages
+
+
+def add_static_files(app, config):
+    config.html_static_path.append(str(Path(__file__).parent / "static"))
+
+
+def setup(app):
+    katex.setup(app)
+    pages.setup(app)
+    app.connect("config-inited", add_static_files)
+    app.add_js_file("formulas.js")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
