@@ -11,6 +11,14 @@ from pathlib import Path
 from website import katex, pages
 
 
+# The theme's script does this too, but after the first paint: a flash in the dark, and all styles anew.
+RESOLVE_THEME = """{
+  const root = document.documentElement.dataset;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  if (root.theme === "auto") root.theme = dark ? "dark" : "light";
+}"""
+
+
 def add_static_files(app, config):
     config.html_static_path.append(str(Path(__file__).parent / "static"))
 
@@ -19,5 +27,6 @@ def setup(app):
     katex.setup(app)
     pages.setup(app)
     app.connect("config-inited", add_static_files)
+    app.add_js_file(None, body=RESOLVE_THEME)
     app.add_js_file("formulas.js")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
