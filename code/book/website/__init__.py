@@ -11,7 +11,7 @@ from pathlib import Path
 from website import katex, pages
 
 
-# The theme's script does this too, but after the first paint: a flash in the dark, and all styles anew.
+# The theme's script does this too, but after the first paint: a flash, and all styles anew.
 RESOLVE_THEME = """{
   const root = document.documentElement.dataset;
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;

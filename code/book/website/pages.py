@@ -92,7 +92,7 @@ def stylesheet(tag):
 
 
 def tuned(page, folder):
-    """The page with one style sheet, late scripts and sized pictures; tuned again, it is the same."""
+    """The page with one style sheet, late scripts, sized pictures; tuned again, it is the same."""
     root = ROOT.search(page)[1]
     sheet = f'<link rel="stylesheet" href="{root}{STATIC}/{SHEET}?v=" />\n'
     seen = set()

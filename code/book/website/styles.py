@@ -2,7 +2,6 @@
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import tinycss2
 
@@ -23,21 +22,21 @@ def words(pages, scripts):
     return found
 
 
-def read(sheet):
-    """The rules of a style sheet and of those that it imports."""
-    rules = tinycss2.parse_stylesheet_bytes(
-        sheet.read_bytes(), skip_comments=True, skip_whitespace=True
-    )[0]
-    for rule in rules:
+def read(sheet, static):
+    """The rules of a style sheet and of those that it imports, with addresses from `static`."""
+    folder = sheet.parent.resolve().relative_to(static).as_posix()
+    text = sheet.read_text(encoding="utf-8")
+    text = re.sub(r"url\(([\"']?)(?!data:|[\"'#])", rf"url(\1{folder}/", text)
+    for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
         if rule.type == "at-rule" and rule.lower_at_keyword == "import":
-            target = next(token.value for token in rule.prelude if token.type in ("string", "url"))
-            yield from read(sheet.parent / target)
+            target = next(token.value for token in rule.prelude if token.type == "string")
+            yield from read(sheet.parent / target, static)
         else:
             yield rule
 
 
 def can_match(selector, known):
-    """Whether all its classes and ids are known; what stands in :not() and the like is not asked."""
+    """Whether all its classes and ids are known, other than those in :not() and the like."""
     names = [token.value for token in selector if token.type == "hash"]
     names += [b.value for a, b in pairwise(selector) if a == "." and b.type == "ident"]
     return known.issuperset(names)
@@ -110,11 +109,7 @@ def bundle(sheets, known, characters, static):
     """The text of the one style sheet, which lies in the folder `static`."""
     formulas = tinycss2.parse_stylesheet(katex.styles(), skip_comments=True, skip_whitespace=True)
     formulas = "".join(purge(formulas, known))
-    theme = ""
-    for sheet in sheets:
-        folder = Path(sheet).parent.relative_to(static).as_posix()
-        text = "".join(purge(read(Path(sheet)), known))
-        theme += re.sub(r"url\(([\"']?)(?!data:|[\"'])", rf"url(\1{folder}/", text)
+    theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     faces = [
         *formula_fonts(formulas, characters),
         *icons(theme, known, static / "vendor" / "fontawesome" / "webfonts"),
