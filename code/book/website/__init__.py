@@ -18,6 +18,11 @@ RESOLVE_THEME = """{
   if (root.theme === "auto") root.theme = dark ? "dark" : "light";
 }"""
 
+# The search page fetches the pages that it found, to quote them: a browser refuses that to a file.
+NO_QUOTES_FROM_FILES = (
+    'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+)
+
 
 def add_static_files(app, config):
     config.html_static_path.append(str(Path(__file__).parent / "static"))
@@ -28,5 +33,6 @@ def setup(app):
     pages.setup(app)
     app.connect("config-inited", add_static_files)
     app.add_js_file(None, body=RESOLVE_THEME)
+    app.add_js_file(None, body=NO_QUOTES_FROM_FILES)
     app.add_js_file("formulas.js")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
