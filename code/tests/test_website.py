@@ -164,6 +164,12 @@ def test_pictures_have_a_size_and_all_but_the_first_wait(folder):
     assert '<img src="../_static/logo.svg" />' in page
 
 
+def test_code_without_markup_that_has_no_colour(folder):
+    code = '<span class="k">def</span><span class="w"> </span><span class="nf">f</span>'
+    page = pages.tuned(PAGE + code + '<span class="p">():</span>', folder)
+    assert page.endswith('<span class="k">def</span> <span class="nf">f</span>():')
+
+
 @pytest.mark.parametrize(
     ("text", "short"), [("a  b\nc", "a b c"), ("x" * 100 + " " + "y" * 100, "x" * 100 + "…")]
 )
