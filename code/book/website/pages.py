@@ -23,7 +23,7 @@ TAG = re.compile(r"<(?:link|meta|img)\b[^>]*>\s*|<script\b[^>]*\bsrc=[^>]*></scr
 ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 
-# Names, punctuation and space in code: a third of the boxes of a chapter, in the colour of the text.
+# Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
 # The end of a script's name, and what a page that needs it has in it.
