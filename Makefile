@@ -5,9 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BUILT := _build/.built
 PACKAGE := $(shell find code/kl2dpo -name '*.py' -o -name '*.mplstyle')
+WEBSITE := $(shell find code/book/website -type f -not -path '*/__pycache__/*')
 TEXT := $(shell find chapters -type f -not -path '*/.ipynb_checkpoints/*')
 
-.PHONY: help book serve test binder-test coverage lint audit drift notebooks lab lock clean
+.PHONY: help book serve test binder-test coverage lint audit drift notebooks lab lighthouse lock clean
 
 help:
 	@echo "make book       build the website"
@@ -20,6 +21,7 @@ help:
 	@echo "make binder-test  build Binder's environment, and run every notebook in it as Binder does"
 	@echo "make audit      ask a database of advisories about every version in requirements.lock"
 	@echo "make drift      run the tests and build the book with the newest version of everything"
+	@echo "make lighthouse  measure every page of the website as a phone sees it (Chromium and Node)"
 	@echo "make lock       resolve both requirements.txt into requirements.lock"
 	@echo "make clean      remove the environment, the website and the caches"
 
@@ -84,10 +86,14 @@ _build/.package: $(PACKAGE) $(INSTALLED)
 	@mkdir -p _build && touch $@
 
 # --all: a build in which no page has changed does not copy changed styles.
-$(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(TEXT)
+$(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going . || \
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@
+
+# SITE=FOLDER measures another build instead, for comparison.
+lighthouse: book
+	$(BIN)/python code/book/lighthouse.py $(SITE)
 
 lock:
 	@$(PYTHON) -m venv --clear _build/uv && _build/uv/bin/python -m pip install --quiet uv

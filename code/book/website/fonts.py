@@ -1,0 +1,42 @@
+"""Fonts cut to the glyphs that the site shows, inside its style sheet.
+
+Inside, because Firefox refuses a font from the folder above a page that is opened as a file, and
+because text then never waits for its font, nor moves when the font arrives.
+"""
+
+import base64
+import io
+import logging
+
+from fontTools import subset
+from fontTools.ttLib import TTFont
+
+# It remarks on the dates inside the fonts.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
+
+
+def cut(path, characters):
+    """The font with these characters only, as a data URI; None if it has none of them."""
+    options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
+    with TTFont(path, recalcTimestamp=False) as font:
+        wanted = {ord(character) for character in characters} & set(font.getBestCmap())
+        if not wanted:
+            return None
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(unicodes=wanted)
+        subsetter.subset(font)
+        font.flavor = options.flavor
+        file = io.BytesIO()
+        font.save(file)
+    return "data:font/woff;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def face(path, characters, family, weight, style):
+    """A @font-face rule for the cut font, or nothing."""
+    source = cut(path, characters)
+    if source is None:
+        return ""
+    return (
+        f'@font-face{{font-family:"{family}";font-weight:{weight};font-style:{style};'
+        f'src:url({source}) format("woff")}}\n'
+    )

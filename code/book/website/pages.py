@@ -1,0 +1,147 @@
+"""The step after the build: pages that ask for little and show it at once.
+
+- one style sheet instead of a dozen (styles.py), and scripts that wait for the text
+- only the scripts that a page needs: the search index, for one, on the search page alone
+- less markup in code
+- pictures with their size, so that nothing moves, and fetched when the reader comes near
+"""
+
+import hashlib
+import html
+import re
+from pathlib import Path
+
+import imagesize
+from docutils import nodes
+
+from website import styles
+
+STATIC = "_static"
+SHEET = "site.css"
+
+TAG = re.compile(r"<(?:link|meta|img)\b[^>]*>\s*|<script\b[^>]*\bsrc=[^>]*></script>\s*")
+ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
+ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+
+# Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
+PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
+
+# The end of a script's name, and what a page that needs it has in it.
+NEEDED = {
+    "/fontawesome.js": None,  # draws 2000 icons; the font has the ten in use
+    "/searchtools.js": 'id="search-results"',
+    "/language_data.js": 'id="search-results"',
+    "searchindex.js": 'id="search-results"',
+    "/clipboard.min.js": 'class="highlight"',
+    "/copybutton.js": 'class="highlight"',
+    "/togglebutton.js": "dropdown",
+    "/design-tabs.js": "sd-tab-set",
+    "/formulas.js": 'class="katex-display"',
+}
+
+
+def describe(app, pagename, templatename, context, doctree):
+    """The first paragraph of the text as the page's description for search engines."""
+    if doctree is None or 'name="description"' in context["metatags"]:
+        return
+    for paragraph in doctree.findall(nodes.paragraph):
+        if isinstance(paragraph.parent, nodes.section):
+            text = html.escape(shortened(paragraph.astext()))
+            context["metatags"] += f'<meta name="description" content="{text}" />\n'
+            return
+
+
+def shortened(text, length=160):
+    """Whole words of the text, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1].rsplit(" ", 1)[0] + "…"
+
+
+def finish(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    static = out / STATIC
+    pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
+    # Neither the redirection to the home page nor the theme's templates in the static folder.
+    pages = {path: page for path, page in pages.items() if ROOT.search(page)}
+    sheets = {}  # in the order of the pages
+    for path, page in pages.items():
+        for tag in TAG.findall(page):
+            href = stylesheet(tag)
+            if href and not href.endswith(f"/{SHEET}"):
+                sheets[(path.parent / href).resolve()] = None
+    if not sheets:
+        return  # no page was written anew
+    pages = {path: tuned(page, path.parent) for path, page in pages.items()}
+    scripts = {
+        (path.parent / src).resolve()
+        for path, page in pages.items()
+        for src in re.findall(r'<script\b[^>]*\bsrc="([^"?]*)', page)
+    }
+    known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
+    characters = set(html.unescape("".join(pages.values())))
+    css = styles.bundle(sheets, known, characters, static.resolve())
+    (static / SHEET).write_text(css, encoding="utf-8")
+    version = hashlib.sha256(css.encode()).hexdigest()[:8]
+    for path, page in pages.items():
+        page = re.sub(rf"({STATIC}/{re.escape(SHEET)})\?v=\w*", rf"\1?v={version}", page)
+        path.write_text(page, encoding="utf-8")
+
+
+def stylesheet(tag):
+    """The address in a tag that asks for a style sheet, without the version behind it."""
+    attributes = dict(ATTRIBUTE.findall(tag))
+    return attributes.get("rel") == "stylesheet" and attributes["href"].split("?")[0]
+
+
+def tuned(page, folder):
+    """The page with one style sheet, late scripts, sized pictures; tuned again, it is the same."""
+    root = ROOT.search(page)[1]
+    sheet = f'<link rel="stylesheet" href="{root}{STATIC}/{SHEET}?v=" />\n'
+    seen = set()
+
+    def tune(match):
+        tag = match[0]
+        attributes = dict(ATTRIBUTE.findall(tag))
+        if attributes.get("rel") == "stylesheet":
+            return once("stylesheet", sheet)
+        if attributes.get("rel") == "preload":
+            return ""
+        if attributes.get("name") == "viewport":
+            return once("viewport", tag)
+        if tag.startswith("<script"):
+            return script(tag, attributes["src"].split("?")[0])
+        if tag.startswith("<img"):
+            return picture(tag, attributes)
+        return tag
+
+    def once(kind, text):
+        first = kind not in seen
+        seen.add(kind)
+        return text if first else ""
+
+    def script(tag, src):
+        for end, mark in NEEDED.items():
+            if src.endswith(end) and (mark is None or mark not in page):
+                return ""
+        if src.endswith("/documentation_options.js"):
+            # The lines below it use it at once, and it is shorter than a request for it.
+            return f"<script>{(folder / src).read_text(encoding='utf-8')}</script>\n"
+        return tag if "defer" in tag else tag.replace("<script", "<script defer", 1)
+
+    def picture(tag, attributes):
+        if "width" in attributes or "_images/" not in attributes["src"]:
+            return tag
+        width, height = imagesize.get(folder / attributes["src"])
+        size = f'<img width="{width:.0f}" height="{height:.0f}"'
+        # The first one may be what the reader sees first.
+        size = once("picture", size) or f'{size} loading="lazy"'
+        return tag.replace("<img", size, 1)
+
+    return PLAIN.sub(r"\1", TAG.sub(tune, page))
+
+
+def setup(app):
+    app.connect("html-page-context", describe, priority=900)
+    app.connect("build-finished", finish, priority=900)

@@ -1,0 +1,8 @@
+// A formula that is wider than its box scrolls by keyboard too: then, and only then, it is a tab stop.
+const observer = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+document.querySelectorAll(".katex-display").forEach((box) => observer.observe(box));

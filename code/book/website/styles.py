@@ -1,0 +1,117 @@
+"""One style sheet for the whole site, of the rules that can apply on some page."""
+
+import re
+from itertools import pairwise
+
+import tinycss2
+
+from website import fonts, katex
+
+# Built from parts in bootstrap.js, so that no page and no script has the whole name.
+BUILT_BY_SCRIPTS = {"bs-tooltip-auto"}
+
+
+def words(pages, scripts):
+    """Every class and id that a page has, and every word of a script, which may add it to one."""
+    found = set(BUILT_BY_SCRIPTS)
+    for html in pages:
+        for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", html, flags=re.DOTALL):
+            found.update(value.split())
+    for script in scripts:
+        found.update(re.findall(r"[\w-]+", script))
+    return found
+
+
+def read(sheet, static):
+    """The rules of a style sheet and of those that it imports, with addresses from `static`."""
+    folder = sheet.parent.resolve().relative_to(static).as_posix()
+    text = sheet.read_text(encoding="utf-8")
+    text = re.sub(r"url\(([\"']?)(?!data:|[\"'#])", rf"url(\1{folder}/", text)
+    for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
+        if rule.type == "at-rule" and rule.lower_at_keyword == "import":
+            target = next(token.value for token in rule.prelude if token.type == "string")
+            yield from read(sheet.parent / target, static)
+        else:
+            yield rule
+
+
+def can_match(selector, known):
+    """Whether all its classes and ids are known, other than those in :not() and the like."""
+    names = [token.value for token in selector if token.type == "hash"]
+    names += [b.value for a, b in pairwise(selector) if a == "." and b.type == "ident"]
+    return known.issuperset(names)
+
+
+def squeezed(tokens):
+    """Text of tokens, without comments and with single spaces."""
+    parts = (" " if token.type == "whitespace" else token.serialize() for token in tokens)
+    return "".join(parts).strip()
+
+
+def selectors(prelude):
+    """The parts of a selector list."""
+    parts = [[]]
+    for token in prelude:
+        if token == ",":
+            parts.append([])
+        elif token.type != "comment":
+            parts[-1].append(token)
+    return parts
+
+
+def purge(rules, known):
+    """The text of the rules that can match; without @font-face, see `bundle`."""
+    for rule in rules:
+        if rule.type == "qualified-rule":
+            kept = [squeezed(part) for part in selectors(rule.prelude) if can_match(part, known)]
+            if kept:
+                content = squeezed(t for t in rule.content if t.type != "comment")
+                yield f"{','.join(kept)}{{{content}}}\n"
+        elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
+            nested = tinycss2.parse_rule_list(
+                rule.content, skip_comments=True, skip_whitespace=True
+            )
+            content = "".join(purge(nested, known))
+            if content:
+                yield f"@{rule.at_keyword} {squeezed(rule.prelude)}{{{content}}}\n"
+        elif rule.type == "at-rule" and rule.lower_at_keyword not in ("charset", "font-face"):
+            yield rule.serialize() + "\n"
+        elif rule.type == "error":
+            raise ValueError(f"line {rule.source_line} of a style sheet: {rule.message}")
+
+
+def icons(css, known, webfonts):
+    """Font Awesome, cut to the icons that the rules name."""
+    named = {character for character in css if "\ue000" <= character <= "\uf8ff"}
+    for kind, weight, family in (
+        ("solid", 900, "Font Awesome 6 Free"),
+        ("regular", 400, "Font Awesome 6 Free"),
+        ("brands", 400, "Font Awesome 6 Brands"),
+    ):
+        if {f"fa-{kind}", f"fa{kind[0]}"} & known:
+            yield fonts.face(webfonts / f"fa-{kind}-{weight}.ttf", named, family, weight, "normal")
+
+
+def formula_fonts(css, characters):
+    """The fonts that KaTeX's rules ask for; a rule without a family means the main one."""
+    asked = set()
+    for block in re.findall(r"\{([^{}]*)\}", css):
+        family = re.search(r"KaTeX_\w+", block)
+        variants = re.findall(r"font-(?:weight|style): *(bold|italic)", block)
+        if family or variants:
+            asked.add((family[0] if family else "KaTeX_Main", *sorted(variants)))
+    for path, family, weight, style in katex.fonts():
+        if (family, *sorted({weight, style} - {"normal"})) in asked:
+            yield fonts.face(path, characters, family, weight, style)
+
+
+def bundle(sheets, known, characters, static):
+    """The text of the one style sheet, which lies in the folder `static`."""
+    formulas = tinycss2.parse_stylesheet(katex.styles(), skip_comments=True, skip_whitespace=True)
+    formulas = "".join(purge(formulas, known))
+    theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
+    faces = [
+        *formula_fonts(formulas, characters),
+        *icons(theme, known, static / "vendor" / "fontawesome" / "webfonts"),
+    ]
+    return "".join(faces) + formulas + theme
