@@ -5,12 +5,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BUILT := _build/.built
 PACKAGE := $(shell find code/kl2dpo -name '*.py' -o -name '*.mplstyle')
+SITE := $(shell find code/book -name '*.py' -o -name '*.html' -o -name '*.png')
 TEXT := $(shell find chapters -type f -not -path '*/.ipynb_checkpoints/*')
 
-.PHONY: help book serve test notebooks lab lock clean
+.PHONY: help book pdf serve test notebooks lab lock clean
 
 help:
 	@echo "make book       build the website"
+	@echo "make pdf        make a PDF of the website, and link it there (needs Chromium or Chrome)"
 	@echo "make serve      show it on http://localhost:8000"
 	@echo "make test       run every notebook and every test"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -20,6 +22,9 @@ help:
 
 book: $(BUILT)
 	@echo "The book is at $(CURDIR)/_build/html/index.html (make serve shows it on localhost)."
+
+pdf: book
+	$(BIN)/python code/book/make_pdf.py
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
@@ -50,7 +55,7 @@ _build/.package: $(PACKAGE) $(INSTALLED)
 	@mkdir -p _build && touch $@
 
 # --all: a build in which no page has changed does not copy changed styles.
-$(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(TEXT)
+$(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(TEXT) $(SITE)
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going . || \
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@
