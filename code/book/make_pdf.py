@@ -1,14 +1,15 @@
 """Make one PDF of the built website, with bookmarks and page numbers, and link it from every page.
 
-All pages become one document, in the order of the table of contents: so a link from a chapter to
-another is a link inside the PDF. A headless Chromium prints it, twice: the second time with the page
-numbers of the contents.
+All pages become one document, in the order of the menu, so that a link from a chapter to another
+is a link inside the PDF. A headless Chromium prints it, twice: the second time with the numbers of
+the pages in the table of contents.
 """
 
 import argparse
 import posixpath
 import re
 import sys
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -17,203 +18,259 @@ import browser
 from bs4 import BeautifulSoup
 from playwright.sync_api import Error, sync_playwright
 from pypdf import PdfReader, PdfWriter
+from pypdf.generic import Fit
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
 DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
-REFERRING = ("href", "xlink:href", "for", "headers", "aria-labelledby", "aria-describedby")
+# Attributes that hold ids; those of links are treated apart.
+NAMING = ("for", "headers", "aria-labelledby", "aria-describedby")
+# book.css has the rest: this is for what only the PDF has.
 STYLE = """
-@page { size: A4; margin: 20mm 18mm 22mm; @bottom-center { content: counter(page); font: 9pt sans-serif } }
-@page :first { @bottom-center { content: none } }
-html { font-size: 11pt }
-body { display: block; min-height: 0 }
-.bd-article { padding: 0 !important; break-before: page }
-.bd-article h1:first-of-type { display: block !important; margin-top: 0 }
-.book-cover { padding-top: 35vh; text-align: center }
-.book-contents { break-before: page }
-.book-contents ol { list-style: none; padding-left: 0 }
-.book-contents li { display: flex; gap: 1em; justify-content: space-between }
-.book-contents p { font-weight: bold; margin: 1em 0 0.3em }
+@page {
+  size: A4;
+  margin: 20mm 20mm 22mm;
+  @bottom-center { content: counter(page); font: 9pt sans-serif; }
+}
+@page :first { @bottom-center { content: none; } }
+body { display: block; }
+.bd-article, .book-contents { break-before: page; }
+.book-cover { padding-top: 80mm; text-align: center; }
+.book-cover .title { font-size: 3em; }
+.book-contents h2 { font-size: 1.3em; margin: 1.2em 0 0.3em; }
+.book-contents ol { list-style: none; margin: 0; padding: 0; }
+.book-contents ol ol { font-size: 0.9em; padding-left: 1.5em; }
+.book-contents a { color: inherit; text-decoration: none; }
+.book-contents div { display: flex; justify-content: space-between; }
 """
+
+
+@dataclass
+class Page:
+    """A page of the website, in the order of its menu."""
+
+    path: str
+    title: str
+    part: str = ""  # the caption above it in the menu, on the first page of a part
+    sections: list = field(default_factory=list)  # pairs of an anchor and a title
+    article: str = ""
+
+    @property
+    def name(self):
+        return name_of(self.path)
+
+
+def name_of(path, anchor=""):
+    """The id that a page, or a place on it, has in the PDF."""
+    name = path.removesuffix(".html").replace("/", "-")
+    return f"{name}--{anchor}" if anchor else name
+
+
+def join(page, path):
+    """A path on a page, as seen from the root of the website."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
 
 
 def read(path):
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
-def contents(html):
-    """The pages in order, from the menu of the first page: its captions, and pairs of page and title."""
-    root = re.search(r"url=([^\"']+)", (html / "index.html").read_text(encoding="utf-8"))[1]
-    listed = []
-    for item in read(html / root).select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a"):
+def read_menu(html):
+    """The pages of the book, from the menu of the first one."""
+    first = re.search(r"url=([^\"']+)", (html / "index.html").read_text(encoding="utf-8"))[1]
+    pages, part = [], ""
+    for item in read(html / first).select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a"):
+        text = " ".join(item.get_text().split())
         if item.name == "p":
-            listed.append((None, item.get_text(strip=True)))
+            part = text
         else:
-            href = urldefrag(item["href"])[0]
-            page = posixpath.normpath(posixpath.join(posixpath.dirname(root), href)) if href else root
-            listed.append((page, item.get_text(" ", strip=True)))
-    return listed
+            path = join(first, urldefrag(item["href"])[0].removeprefix("#"))
+            pages.append(Page(path, text, part))
+            part = ""
+    return pages
 
 
-def name_of(page, anchor=""):
-    """The id in the PDF of a place on a page."""
-    name = page.removesuffix(".html").replace("/", "-")
-    return f"{name}--{anchor}" if anchor else name
-
-
-def link(href, page, pages, base_url):
-    """Where a link of a page goes in the PDF, or None if it has no place to go."""
+def link(href, page, paths, base_url):
+    """Where a link of a page goes in the PDF, or nowhere."""
     if urlsplit(href).scheme:
         return href
     path, anchor = urldefrag(href)
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
-    if target in pages:
+    target = join(page, path)
+    if target in paths:
         return "#" + name_of(target, unquote(anchor))
-    return base_url + target + ("#" + anchor if anchor else "") if base_url else None
+    return f"{base_url}{target}{anchor and '#' + anchor}" if base_url else None
 
 
-def article_of(soup, page, pages, base_url):
-    """The content of a page, so that it can stand beside that of the others."""
-    article = soup.select_one("article.bd-article")
+def prepare(article, page, paths, base_url):
+    """Change the content of a page so that it can stand beside that of the others."""
     for element in article.select(DROPPED):
         element.decompose()
     for element in article.find_all(True):
-        if element.get("id"):
+        if "id" in element.attrs:
             element["id"] = name_of(page, element["id"])
-        for attribute in REFERRING:
-            value = element.get(attribute)
-            if not value:
-                continue
-            if attribute in ("href", "xlink:href"):
-                element[attribute] = link(value, page, pages, base_url) or ""
-                if not element[attribute]:
-                    del element[attribute]
-            else:
-                names = value if isinstance(value, list) else value.split()
+        for attribute in NAMING:
+            if attribute in element.attrs:
+                names = element[attribute]
+                names = names.split() if isinstance(names, str) else names
                 element[attribute] = " ".join(name_of(page, name) for name in names)
+        if "href" in element.attrs:
+            element["href"] = link(element["href"], page, paths, base_url)
+            if element["href"] is None:
+                del element["href"]
         if element.name == "img":
             del element["loading"]
             if not urlsplit(element["src"]).scheme:
-                element["src"] = posixpath.join(posixpath.dirname(page), element["src"])
-        # Folded parts are open.
-        element["class"] = [c for c in element.get("class", []) if c not in ("dropdown", "toggle")]
+                element["src"] = join(page, element["src"])
         if element.name == "details":
             element["open"] = ""
     article["id"] = name_of(page)
-    return article
+    return str(article)
 
 
-def styles_of(soup, page):
-    """The styles of a page, and the scripts that draw its formulas if there are any."""
+def head_of(soup, page):
+    """The styles of a page, and the scripts that draw its formulas where there are any."""
     for element in soup.head.select("link[rel=stylesheet], style, script"):
-        address = element.get("href") or element.get("src")
-        if element.name == "script" and "mathjax" not in (address or element.get_text()).lower():
+        place = "href" if element.name == "link" else "src"
+        address = element.get(place, "")
+        if element.name == "script" and "mathjax" not in (address or str(element)).lower():
             continue
         if address and not urlsplit(address).scheme:
-            file, query = (address.split("?") + [""])[:2]
-            file = posixpath.normpath(posixpath.join(posixpath.dirname(page), file))
-            element["href" if element.name == "link" else "src"] = file + (query and "?" + query)
+            element[place] = join(page, address)
         yield str(element)
 
 
-def contents_page(listed, numbers):
-    """The table of contents, with the numbers of pages where they are known."""
-    lines, open_list = [], False
-    for page, title in listed:
-        if page is None:
-            lines.append(f"{'</ol>' if open_list else ''}<p>{escape(title)}</p><ol>")
-            open_list = True
-        else:
-            name = name_of(page)
-            lines.append("" if open_list else "<ol>")
-            open_list = True
-            number = numbers.get(name, "")
-            lines.append(f'<li><a href="#{name}">{escape(title)}</a><span>{number}</span></li>')
-    return "".join(lines) + "</ol>"
+def table_of_contents(pages, numbers):
+    """With the numbers of pages where they are known."""
 
+    def line(name, text):
+        number = numbers.get(name, "")
+        return f'<div><a href="#{name}">{escape(text)}</a><span>{number}</span></div>'
 
-def one_document(html, listed, numbers):
-    """The whole book as one page."""
-    pages = [page for page, _ in listed if page]
-    styles, articles = {}, []
+    lines = []
     for page in pages:
-        soup = read(html / page)
+        lines.append(f"<h2>{escape(page.part)}</h2>" if page.part else "")
+        inner = "".join(
+            f"<li>{line(name_of(page.path, anchor), text)}</li>" for anchor, text in page.sections
+        )
+        lines.append(f"<ol><li>{line(page.name, page.title)}<ol>{inner}</ol></li></ol>")
+    return "".join(lines)
+
+
+def one_document(html, pages):
+    """A function from the numbers of pages to the whole book as one page of HTML."""
+    paths = {page.path for page in pages}
+    head = {}
+    for page in pages:
+        soup = read(html / page.path)
         canonical = soup.head.select_one("link[rel=canonical]")
-        base_url = canonical["href"].removesuffix(page) if canonical else ""
-        styles.update(dict.fromkeys(styles_of(soup, page)))
-        articles.append(str(article_of(soup, page, pages, base_url)))
-    author = soup.select_one(".component-author")
-    title, language = listed[0][1], soup.html.get("lang", "en")
-    return f"""<!DOCTYPE html>
-<html lang="{language}" data-theme="light"><head><meta charset="utf-8"><title>{escape(title)}</title>
-{"".join(styles)}<style>{STYLE}</style></head><body>
-<section class="book-cover"><p class="h1">{escape(title)}</p><p>{author.get_text(strip=True) if author else ""}</p>
-<p>{base_url}</p></section>
-<nav class="book-contents"><h1>Contents</h1>{contents_page(listed, numbers)}</nav>
-<main class="bd-main"><div class="bd-content"><div class="bd-article-container">{"".join(articles)}</div></div></main>
-</body></html>"""
+        base_url = canonical["href"].removesuffix(page.path) if canonical else ""
+        head.update(dict.fromkeys(head_of(soup, page.path)))
+        article = soup.select_one("article.bd-article")
+        page.article = prepare(article, page.path, paths, base_url)
+        page.sections = [
+            (heading.parent["id"].removeprefix(page.name + "--"), " ".join(heading.get_text().split()))
+            for heading in article.select("section > h2")
+        ]
+    language, title, author = soup.html.get("lang", "en"), pages[0].title, author_of(soup)
+
+    def document(numbers):
+        return f"""<!DOCTYPE html>
+<html lang="{language}" data-theme="light">
+<head><meta charset="utf-8"><title>{escape(title)}</title>{"".join(head)}<style>{STYLE}</style></head>
+<body><header class="book-cover"><p class="title">{escape(title)}</p><p>{escape(author)}</p>
+<p>{escape(base_url)}</p></header>
+<nav class="book-contents"><h1>Contents</h1>{table_of_contents(pages, numbers)}</nav>
+<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+{"".join(page.article for page in pages)}
+</div></div></main></body></html>"""
+
+    return document
 
 
-def print_pdf(page, document, output):
-    """Let Chromium print a file as a PDF with tags and bookmarks."""
-    page.goto(document.as_uri(), wait_until="load")
-    page.evaluate("window.MathJax?.startup?.promise")
-    page.evaluate("document.fonts.ready")
-    page.pdf(path=output, prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+def author_of(soup):
+    author = soup.head.select_one("meta[name=author]")
+    return author["content"] if author else ""
 
 
-def page_numbers(pdf):
-    """The number of the page on which each named place is."""
+def print_pdf(tab, file, pdf):
+    """Let Chromium print a file as a PDF with tags, which tell a screen reader its structure."""
+    tab.goto(file.as_uri(), timeout=300_000)
+    tab.evaluate("window.MathJax?.startup?.promise")
+    tab.evaluate("document.fonts.ready")
+    tab.pdf(path=pdf, prefer_css_page_size=True, print_background=True, tagged=True)
+
+
+def places_in(pdf):
+    """The place of each id that something links to: the number of its page, and how far up."""
     reader = PdfReader(pdf)
-    places = reader.named_destinations.items()
-    return {name.lstrip("/"): reader.get_destination_page_number(place) + 1 for name, place in places}
+    return {
+        name.removeprefix("/"): (reader.get_destination_page_number(place) + 1, place.top)
+        for name, place in reader.named_destinations.items()
+    }
 
 
-def finish(pdf, listed, author):
-    """Name the author, and let the bookmarks show when the file is opened."""
+def finish(pdf, pages, author):
+    """Add the bookmarks and show them when the file is opened; return the number of its pages.
+
+    The bookmarks that Chromium makes repeat the text of a heading on top of a page.
+    """
+    places = places_in(pdf)
     writer = PdfWriter(clone_from=pdf)
+
+    def bookmark(text, name, parent):
+        number, top = places[name]
+        return writer.add_outline_item(text, number - 1, parent=parent, fit=Fit.xyz(top=top))
+
+    part = None
+    for page in pages:
+        if page.part:
+            part = bookmark(page.part, page.name, None)
+        chapter = bookmark(page.title, page.name, part)
+        for anchor, text in page.sections:
+            bookmark(text, name_of(page.path, anchor), chapter)
     writer.page_mode = "/UseOutlines"
-    writer.add_metadata({"/Title": listed[0][1], "/Author": author, "/Creator": "", "/Producer": ""})
+    writer.add_metadata({"/Title": pages[0].title, "/Author": author})
     writer.write(pdf)
     return len(writer.pages)
 
 
 def link_from_pages(html, pdf):
     """Show the link that the template has kept a place for."""
-    size = f"{pdf.stat().st_size / 1e6:.1f} MB"
+    text = f"The whole book as PDF ({pdf.stat().st_size / 1e6:.1f} MB)"
     for path in html.rglob("*.html"):
-        text = path.read_text(encoding="utf-8")
-        href = "../" * len(path.relative_to(html).parts[:-1]) + pdf.name
-        shown = f'<p id="book-pdf"><a href="{href}">The whole book as PDF ({size})</a></p>'
-        linked = re.sub(r'<p id="book-pdf".*?</p>', shown, text, flags=re.DOTALL)
-        if linked != text:
-            path.write_text(linked, encoding="utf-8")
+        href = "../" * (len(path.relative_to(html).parts) - 1) + pdf.name
+        shown = f'<nav id="book-pdf" aria-label="PDF"><a href="{href}">{text}</a></nav>'
+        before = path.read_text(encoding="utf-8")
+        after = re.sub(r'<nav id="book-pdf".*?</nav>', shown, before, flags=re.DOTALL)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("html", nargs="?", type=Path, default=HTML, help="the built website")
     html = parser.parse_args(arguments).html.resolve()
-    listed = contents(html)
-    title = listed[0][1]
-    pdf = html / (re.sub(r"\W+", "-", title.lower()).strip("-") + ".pdf")
-    document = html / "_whole-book.html"
+    pages = read_menu(html)
+    document = one_document(html, pages)
+    author = author_of(read(html / pages[0].path))
+    pdf = html / (re.sub(r"\W+", "-", pages[0].title.lower()).strip("-") + ".pdf")
+    # Beside the pages, so that their styles and pictures are found.
+    file = html / "whole-book.html"
     try:
         with sync_playwright() as playwright, browser.launch(playwright) as chromium:
-            page = chromium.new_page()
+            tab = chromium.new_page()
             numbers = {}
             for _ in range(2):
-                document.write_text(one_document(html, listed, numbers), encoding="utf-8")
-                print_pdf(page, document, pdf)
-                numbers = page_numbers(pdf)
+                file.write_text(document(numbers), encoding="utf-8")
+                print_pdf(tab, file, pdf)
+                numbers = {name: number for name, (number, _) in places_in(pdf).items()}
     except Error as error:
-        sys.exit(f"No PDF was made. Install Chromium or Chrome, or set CHROMIUM to it.\n{error}")
+        sys.exit(f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}")
     finally:
-        document.unlink(missing_ok=True)
-    author = read(html / listed[0][0]).head.select_one("meta[name=author]")
-    pages = finish(pdf, listed, author["content"] if author else "")
+        file.unlink(missing_ok=True)
+    count = finish(pdf, pages, author)
     link_from_pages(html, pdf)
-    print(f"{pdf}: {pages} pages, {pdf.stat().st_size / 1e6:.1f} MB")
+    print(f"The PDF is at {pdf} ({count} pages, {pdf.stat().st_size / 1e6:.1f} MB).")
 
 
 if __name__ == "__main__":

@@ -264,8 +264,13 @@ def finish_page(app, pagename, templatename, context, doctree):
     if not base_url:
         # An address in a social tag must be absolute.
         tags = re.sub(r'<meta property="og:url"[^>]*>\s*', "", tags)
+    tags += f'\n<meta name="author" content="{escape(app.config.author)}" />'
     if pagename in NOT_READ:
         tags += '\n<meta name="robots" content="noindex" />'
+    if pagename == NOT_FOUND:
+        context["title"] = app.config.not_found_title
+    # The theme knows this one for the pages of the book only.
+    context.setdefault("pagetitle", context.get("title"))
     if pagename == NOT_FOUND and base_url:
         # The page is shown at every address that does not exist, however deep.
         tags = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n' + tags
@@ -286,6 +291,7 @@ def setup(app):
     app.add_config_value("reading_time_text", "Reading time: about {minutes} minutes.", "html")
     app.add_config_value("prerequisites_start", "You need:", "html")
     app.add_config_value("permalink_name", "Link to this box", "html")
+    app.add_config_value("not_found_title", "Page not found", "html")
     app.setup_extension("sphinxext.opengraph")
     # Its own descriptions contain LaTeX and the numbers of citations.
     opengraph.get_description = lambda document, length, titles: describe(document, length)
