@@ -215,11 +215,19 @@ def finish(pdf, pages, author):
     The bookmarks that Chromium makes repeat the text of a heading on top of a page.
     """
     places = places_in(pdf)
+    starts = {page.name for page in pages if page.part}
     writer = PdfWriter(clone_from=pdf)
 
     def bookmark(text, name, parent):
         number, top = places[name]
-        return writer.add_outline_item(text, number - 1, parent=parent, fit=Fit.xyz(top=top))
+        return writer.add_outline_item(
+            title=text,
+            page_number=number - 1,
+            parent=parent,
+            fit=Fit.xyz(top=top),
+            # Parts show their chapters, chapters hide their sections.
+            is_open=parent is None and name in starts,
+        )
 
     part = None
     for page in pages:

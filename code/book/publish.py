@@ -24,7 +24,6 @@ GITHUB = "https://github.com"
 BINDER = "https://mybinder.org"
 NOT_FOUND = "404"
 FORMULA = "\ufffc"
-NOT_READ = {"search", "genindex", "prf-prf", NOT_FOUND}
 
 
 # --- the repository and the address -------------------------------------------------------------
@@ -141,7 +140,8 @@ def configure(app, config):
         # Only here, because it fails where no address is known.
         app.setup_extension("sphinx_sitemap")
         config.sitemap_url_scheme = "{link}"
-        config.sitemap_excludes = [f"{page}.html" for page in sorted(NOT_READ)]
+        config.sitemap_excludes = ["search.html", "genindex.html", "prf-prf.html", "_modules/*"]
+        config.sitemap_excludes += [f"{NOT_FOUND}.html"]
 
 
 # --- under the title of a chapter: how long it takes, and what it needs -------------------------
@@ -232,7 +232,9 @@ def plain_text(paragraph):
     for inline in list(copy.findall(nodes.inline)):
         if "bibtex-citation" in inline["classes"]:
             inline.parent.remove(inline)
-    return re.sub(r" ([.,:;])", r"\1", " ".join(copy.astext().split()))
+    # The font of the cards has no Chinese.
+    text = re.sub(r"\([^()]*[\u2e80-\uffef][^()]*\)", "", copy.astext())
+    return re.sub(r" ([.,:;])", r"\1", " ".join(text.split()))
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -265,7 +267,8 @@ def finish_page(app, pagename, templatename, context, doctree):
         # An address in a social tag must be absolute.
         tags = re.sub(r'<meta property="og:url"[^>]*>\s*', "", tags)
     tags += f'\n<meta name="author" content="{escape(app.config.author)}" />'
-    if pagename in NOT_READ:
+    if pagename not in app.env.found_docs:
+        # The search, an index: nothing to be found by a search engine.
         tags += '\n<meta name="robots" content="noindex" />'
     if pagename == NOT_FOUND:
         context["title"] = app.config.not_found_title
