@@ -54,8 +54,9 @@ _build/.package: $(PACKAGE) $(INSTALLED)
 	@rm -rf _build/.jupyter_cache
 	@mkdir -p _build && touch $@
 
-# --all: a build in which no page has changed does not copy changed styles.
+# --all: a build in which no page has changed does not copy changed styles. A PDF of older pages goes.
 $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(TEXT) $(SITE)
+	@rm -f _build/html/*.pdf
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going . || \
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@

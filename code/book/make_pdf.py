@@ -168,7 +168,10 @@ def one_document(html, pages):
         article = soup.select_one("article.bd-article")
         page.article = prepare(article, page.path, paths, base_url)
         page.sections = [
-            (heading.parent["id"].removeprefix(page.name + "--"), " ".join(heading.get_text().split()))
+            (
+                heading.parent["id"].removeprefix(page.name + "--"),
+                " ".join(heading.get_text().split()),
+            )
             for heading in article.select("section > h2")
         ]
     language, title, author = soup.html.get("lang", "en"), pages[0].title, author_of(soup)
@@ -176,7 +179,8 @@ def one_document(html, pages):
     def document(numbers):
         return f"""<!DOCTYPE html>
 <html lang="{language}" data-theme="light">
-<head><meta charset="utf-8"><title>{escape(title)}</title>{"".join(head)}<style>{STYLE}</style></head>
+<head><meta charset="utf-8"><title>{escape(title)}</title>
+{"".join(head)}<style>{STYLE}</style></head>
 <body><header class="book-cover"><p class="title">{escape(title)}</p><p>{escape(author)}</p>
 <p>{escape(base_url)}</p></header>
 <nav class="book-contents"><h1>Contents</h1>{table_of_contents(pages, numbers)}</nav>
@@ -273,7 +277,9 @@ def main(arguments=None):
                 print_pdf(tab, file, pdf)
                 numbers = {name: number for name, (number, _) in places_in(pdf).items()}
     except Error as error:
-        sys.exit(f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}")
+        sys.exit(
+            f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}"
+        )
     finally:
         file.unlink(missing_ok=True)
     count = finish(pdf, pages, author)

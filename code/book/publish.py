@@ -240,7 +240,7 @@ def plain_text(paragraph):
 # --- pages ---------------------------------------------------------------------------------------
 
 TITLE_OF_BOX = re.compile(
-    r'(<div class="(?:exercise|proof [\w-]+) admonition[^"]*" id="([^"]+)">\s*'
+    r'(<div class="(?:proof )?([\w-]+) admonition[^"]*" id="([^"]+)">\s*'
     r'<p class="admonition-title">)(.*?)(</p>)',
     re.DOTALL,
 )
@@ -250,8 +250,10 @@ def add_permalinks(body, icon, name):
     """Give the exercises and theorems of a page the link that its headings have."""
 
     def with_link(match):
-        link = f'<a class="headerlink" href="#{match[2]}" title="{escape(name)}">{icon}</a>'
-        return f"{match[1]}{match[3]}{link}{match[4]}"
+        start, kind, anchor, title, end = match.groups()
+        called = escape(name.format(kind=kind))
+        link = f'<a class="headerlink" href="#{anchor}" title="{called}">{icon}</a>'
+        return f"{start}{title}{link}{end}"
 
     return TITLE_OF_BOX.sub(with_link, body)
 
@@ -293,7 +295,7 @@ def setup(app):
     # Texts that the website adds to those of the notebooks: a translation sets its own.
     app.add_config_value("reading_time_text", "Reading time: about {minutes} minutes.", "html")
     app.add_config_value("prerequisites_start", "You need:", "html")
-    app.add_config_value("permalink_name", "Link to this box", "html")
+    app.add_config_value("permalink_name", "Link to this {kind}", "html")
     app.add_config_value("not_found_title", "Page not found", "html")
     app.setup_extension("sphinxext.opengraph")
     # Its own descriptions contain LaTeX and the numbers of citations.

@@ -1,4 +1,4 @@
-"""The website of a small book, built as the course is, with and without a place where it is published."""
+"""A small book, built as the course is, with and without a place where it is published."""
 
 import json
 import os
@@ -113,7 +113,10 @@ CI = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "Fork-Er/c
     [
         ({"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "topic/a"}, "topic/a"),
         # A pull request: its own reference cannot be edited.
-        ({"GITHUB_BASE_REF": "main", "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "7/merge"}, "main"),
+        (
+            {"GITHUB_BASE_REF": "main", "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "7/merge"},
+            "main",
+        ),
         ({"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1"}, "HEAD"),
         ({}, "HEAD"),
     ],
@@ -142,7 +145,9 @@ def test_the_address_of_the_website(variables, url):
     assert publish.find_base_url(variables) == url
 
 
-@pytest.mark.parametrize("url", ["example.org", "/book/", "file:///book", "https://a:secret@example.org/"])
+@pytest.mark.parametrize(
+    "url", ["example.org", "/book/", "file:///book", "https://a:secret@example.org/"]
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="BOOK_BASE_URL") as error:
         publish.find_base_url({"BOOK_BASE_URL": url})
@@ -162,7 +167,12 @@ def test_a_description_is_whole_sentences_without_latex():
     cited = nodes.inline("", "[3]", classes=["bibtex-citation"])
     section = nodes.section("", nodes.title("", "Title"))
     section += paragraph(nodes.Text("Skip "), nodes.math("", r"\alpha"), nodes.Text(". Let "))
-    section[-1] += [nodes.math("", "(2, 1)"), nodes.Text(" be "), cited, nodes.Text(". A < B (简体中文).")]
+    section[-1] += [
+        nodes.math("", "(2, 1)"),
+        nodes.Text(" be "),
+        cited,
+        nodes.Text(". A < B (简体中文)."),
+    ]
     section += paragraph(nodes.Text("Too long for it, " * 20 + "the end."))
     assert publish.describe(section, 100) == "Let (2, 1) be. A &lt; B."
     assert publish.describe(section, 5) == ""
@@ -176,7 +186,9 @@ def test_exercises_and_folded_code_do_not_count_as_reading():
     section += nodes.literal_block("", "x = 1\n" * 99)
     assert publish.reading_minutes(section) == 10
     code = nodes.literal_block("", "x = 1\n" * 999)
-    section += nodes.container("", nodes.container("", code, classes=["cell_input"]), classes=["tag_hide-input"])
+    section += nodes.container(
+        "", nodes.container("", code, classes=["cell_input"]), classes=["tag_hide-input"]
+    )
     section += nodes.container("", code.deepcopy(), classes=["cell_output"])
     section += nodes.container("", paragraph(words.copy()), classes=["exercise"])
     section += nodes.comment("", "word " * 1000)
@@ -228,9 +240,19 @@ TOC = {
 
 def notebook(text):
     """A notebook with one cell of text."""
-    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": text.replace("\\\\", "\\")}
+    cell = {
+        "cell_type": "markdown",
+        "id": "a",
+        "metadata": {},
+        "source": text.replace("\\\\", "\\"),
+    }
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    content = {
+        "cells": [cell],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     return json.dumps(content)
 
 
@@ -247,7 +269,9 @@ def build(book, **variables):
         (chapters / shared).symlink_to(ROOT / "chapters" / shared)
     (chapters / "home.ipynb").write_text(notebook(HOME), encoding="utf-8")
     (chapters / "part" / "first.ipynb").write_text(notebook(FIRST), encoding="utf-8")
-    (chapters / "part" / "mark.svg").write_bytes((chapters / "_static" / "favicon.svg").read_bytes())
+    (chapters / "part" / "mark.svg").write_bytes(
+        (chapters / "_static" / "favicon.svg").read_bytes()
+    )
     (chapters / "notes.md").write_text("# Notes\n\nNothing.\n", encoding="utf-8")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     environ.pop("BOOK_BASE_URL", None)
@@ -262,7 +286,12 @@ def build(book, **variables):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    variables = {**CI, "GITHUB_ACTIONS": "true", "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"}
+    variables = {
+        **CI,
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REF_TYPE": "branch",
+        "GITHUB_REF_NAME": "main",
+    }
     return build(tmp_path_factory.mktemp("published"), **variables)
 
 
@@ -308,7 +337,9 @@ def test_without_a_repository_there_are_no_buttons_to_it(unknown):
 
 
 def meta(soup):
-    return {tag.get("property") or tag.get("name"): tag.get("content") for tag in soup.select("meta")}
+    return {
+        tag.get("property") or tag.get("name"): tag.get("content") for tag in soup.select("meta")
+    }
 
 
 def test_social_media_get_a_card_and_a_description(published):
@@ -369,6 +400,7 @@ def test_every_heading_equation_and_exercise_has_a_permalink(published):
         assert link.span["aria-hidden"] == "true" and link["title"]
     found = {link["href"] for link in page.select("a.headerlink")}
     assert {"#the-first", "#a-section", "#equation-eq-one", "#ex-one"} <= found
+    assert page.select_one("#ex-one a.headerlink")["title"] == "Link to this exercise"
 
 
 # The PDF.
@@ -385,7 +417,9 @@ def test_places_of_links():
     assert link("../home.html") == "#chapters-home"
     assert link("../home.html#a-b") == "#chapters-home--a-b"
     assert link("../../search.html") is None
-    assert link("../../search.html#x", "https://example.org/") == "https://example.org/search.html#x"
+    assert (
+        link("../../search.html#x", "https://example.org/") == "https://example.org/search.html#x"
+    )
 
 
 def test_the_menu_gives_the_order(published):
@@ -441,7 +475,11 @@ def test_the_pdf_is_tagged_named_and_has_links_that_go_somewhere(pdf):
             else:
                 outside.add(link["/A"]["/URI"])
     places = {name.removeprefix("/") for name in reader.named_destinations}
-    assert {"chapters-home", "chapters-part-first--equation-eq-one", "chapters-notes"} <= inside <= places
+    assert (
+        {"chapters-home", "chapters-part-first--equation-eq-one", "chapters-notes"}
+        <= inside
+        <= places
+    )
     assert "https://example.org/library" in outside
     assert all(link.startswith("https://") for link in outside), outside
 
