@@ -5,13 +5,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BUILT := _build/.built
 PACKAGE := $(shell find code/kl2dpo -name '*.py' -o -name '*.mplstyle')
-WEBSITE := $(shell find code/book/website -type f -not -path '*/__pycache__/*')
+WEBSITE := $(shell find code/book -type f -not -path '*/__pycache__/*')
 TEXT := $(shell find chapters -type f -not -path '*/.ipynb_checkpoints/*')
 
-.PHONY: help book serve test binder-test coverage lint audit drift notebooks lab lighthouse lock clean
+.PHONY: help book pdf serve test binder-test coverage lint audit drift notebooks lab lighthouse lock clean
 
 help:
 	@echo "make book       build the website"
+	@echo "make pdf        make a PDF of the website, and link it there (needs Chromium or Chrome)"
 	@echo "make serve      show it on http://localhost:8000"
 	@echo "make test       run every notebook and every test"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -27,6 +28,9 @@ help:
 
 book: $(BUILT)
 	@echo "The book is at $(CURDIR)/_build/html/index.html (make serve shows it on localhost)."
+
+pdf: book
+	$(BIN)/python code/book/make_pdf.py
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
@@ -85,8 +89,9 @@ _build/.package: $(PACKAGE) $(INSTALLED)
 	@rm -rf _build/.jupyter_cache
 	@mkdir -p _build && touch $@
 
-# --all: a build in which no page has changed does not copy changed styles.
+# --all: a build in which no page has changed does not copy changed styles. A PDF of older pages goes.
 $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
+	@rm -f _build/html/*.pdf
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going . || \
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@

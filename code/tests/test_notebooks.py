@@ -136,6 +136,17 @@ def test_what_the_website_folds_is_folded_in_jupyterlab(notebook):
         in_solution = in_solution or "{solution-start}" in cell.source
 
 
+CHAPTERS_WITH_NUMBERS = [
+    path for path in pages(".ipynb") if path.parent.name in ("kl", "bradley-terry", "dpo")
+]
+
+
+@pytest.mark.parametrize("path", CHAPTERS_WITH_NUMBERS, ids=lambda path: path.stem)
+def test_chapter_says_once_what_it_needs(path):
+    # The website puts this paragraph under the title, after the reading time.
+    assert len(re.findall(r"(?:^|\n\n)You need: .*\.(?:\n\n|$)", text_of(path))) == 1
+
+
 @pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
 def test_text_can_be_translated(path):
     # Footnotes and glued numbers break in a translated paragraph.

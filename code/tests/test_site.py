@@ -1,0 +1,216 @@
+"""The built website in a real browser, driven by Playwright: what a reader would meet.
+
+`make test` builds the website first. Without it, or without Chromium or Chrome, these tests are
+skipped, unless the variable REQUIRE_BROWSER says that they must run.
+"""
+
+import functools
+import http.server
+import os
+import re
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import browser
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+SITE = Path(__file__).parents[2] / "_build" / "html"
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in SITE.rglob("*.html")
+    if "data-content_root" in path.read_text(encoding="utf-8")
+)
+MISSING = [
+    *([] if PAGES else ["the website is not built (make book)"]),
+    *([] if browser.find() else ["neither Chromium nor Chrome is installed"]),
+]
+if MISSING and not os.environ.get("REQUIRE_BROWSER"):
+    pytest.skip(f"website not tested: {', '.join(MISSING)}", allow_module_level=True)
+
+# Markup that should have become something else. Code is left out, and the source inside formulas.
+RAW = re.compile(r"\$|\\frac|\\mathrm|\{(?:eq|ref|numref|cite|prf:ref|doc)[:}]|\]\(|^:::|```", re.M)
+TEXT = """() => {
+  const copy = document.querySelector("main").cloneNode(true);
+  copy.querySelectorAll("pre, code, script, style, .katex").forEach(part => part.remove());
+  return copy.textContent;
+}"""
+FORMULAS = """() => ({
+  all: document.querySelectorAll("span.math, div.math").length,
+  rendered: document.querySelectorAll(":is(span.math, div.math) .katex math").length,
+  broken: document.querySelectorAll(".katex-error, merror").length,
+})"""
+HEADINGS = "() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => +h.tagName[1])"
+THEME = "mode => { document.documentElement.dataset.theme = mode }"
+
+
+@pytest.fixture(scope="module")
+def server():
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright, browser.launch(playwright) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(chromium):
+    with chromium.new_context(viewport={"width": 1280, "height": 800}) as context:
+        # No page may wait long for anything: all of it is on this machine.
+        context.set_default_timeout(10_000)
+        yield context.new_page()
+
+
+@pytest.fixture
+def complaints(tab, server):
+    """What goes wrong on the page: errors of its scripts, and requests that fail or leave."""
+    found = []
+    tab.on("console", lambda line: line.type == "error" and found.append(line.text))
+    tab.on("pageerror", lambda error: found.append(str(error)))
+    tab.on("requestfailed", lambda request: found.append(f"failed: {request.url}"))
+    tab.on("response", lambda got: got.status >= 400 and found.append(f"{got.status}: {got.url}"))
+    local = (server, "data:", "blob:")
+    tab.on("request", lambda r: r.url.startswith(local) or found.append(f"foreign: {r.url}"))
+    return found
+
+
+def barriers(tab):
+    """What axe finds serious or critical, with the first place of each."""
+    return [
+        f"{found['id']}: {found['nodes'][0]['html'][:200]}"
+        for found in Axe().run(tab).response["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page(path, tab, server, complaints):
+    tab.goto(server + path)
+    tab.wait_for_load_state("networkidle")
+    assert not complaints
+    assert not RAW.search(tab.evaluate(TEXT)), RAW.search(tab.evaluate(TEXT))
+    formulas = tab.evaluate(FORMULAS)
+    assert formulas["all"] == formulas["rendered"] and not formulas["broken"], formulas
+
+    levels = tab.evaluate(HEADINGS)
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(below <= above + 1 for above, below in zip(levels, levels[1:])), levels
+
+    for mode in ("light", "dark"):
+        tab.evaluate(THEME, mode)
+        assert not barriers(tab), mode
+
+    tab.set_viewport_size({"width": 360, "height": 740})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_and_anchors_resolve(path):
+    page = parsed(path)
+    for element in page.select("a[href], area[href]"):
+        target, anchor = urldefrag(urljoin(path, element["href"]))
+        if urlsplit(target).scheme or element["href"] == "#":
+            continue
+        target = unquote(target) or path
+        assert (SITE / target).is_file(), f"{path}: {element['href']}"
+        if anchor and target.endswith(".html"):
+            assert unquote(anchor) in ids(target), f"{path}: {element['href']}"
+
+
+@functools.cache
+def parsed(path):
+    return BeautifulSoup((SITE / path).read_text(encoding="utf-8"), "html.parser")
+
+
+@functools.cache
+def ids(path):
+    return {element["id"] for element in parsed(path).select("[id]")}
+
+
+@pytest.mark.parametrize(
+    "words, page",
+    [
+        ("Kullback", "chapters/kl/what-kl-measures.html"),
+        ("Gibbs", "chapters/kl/properties.html"),
+        ("leash", "chapters/kl/leash.html"),
+        ("Zermelo", "chapters/bradley-terry/finding-the-strengths.html"),
+        ("deviance", "chapters/bradley-terry/real-data.html"),
+        ("partition function", "chapters/dpo/rlhf.html"),
+        ("implicit reward", "chapters/dpo/dpo-loss.html"),
+        ("coverage", "chapters/appendix/glossary.html"),
+        ("label smoothing", "chapters/dpo/limits.html"),
+        ("kl_divergence", "chapters/appendix/api.html"),
+        ("beta", "chapters/dpo/training.html"),
+        ("交叉熵", "chapters/appendix/glossary.html"),
+    ],
+)
+def test_search(words, page, tab, server, complaints):
+    tab.goto(f"{server}search.html?q={words}")
+    tab.wait_for_selector(f"#search-results a[href*='{page}']")
+    assert not complaints
+
+
+def test_slider_by_keyboard(tab, server):
+    tab.goto(server + "chapters/kl/leash.html")
+    figure, slider = tab.locator("figure.kl2dpo-slider"), tab.locator("figure input[type=range]")
+    slider.focus()
+    before, text = figure.screenshot(), figure.locator("output").inner_text()
+    tab.keyboard.press("ArrowRight")
+    assert figure.locator("output").inner_text() != text
+    assert slider.get_attribute("aria-valuetext") == figure.locator("output").inner_text()
+    assert figure.screenshot() != before
+    tab.keyboard.press("ArrowLeft")
+    assert figure.locator("output").inner_text() == text
+
+
+def test_solution_opens_by_keyboard(tab, server):
+    tab.goto(server + "chapters/dpo/dpo-loss.html")
+    solution = tab.locator(".solution.dropdown").first
+    button = solution.locator("button.toggle-button")
+    text = solution.locator(".sd-hidden, .solution-content, section, p").last
+    button.wait_for()
+    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute("class")
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert "toggle-hidden" not in solution.get_attribute("class")
+    assert text.is_visible()
+
+
+def test_theme_switch(tab, server):
+    tab.emulate_media(color_scheme="light")
+    tab.goto(server + "chapters/home.html")
+    seen = set()
+    for _ in range(3):
+        tab.locator(".theme-switch-button:visible").first.click()
+        root = tab.evaluate("({...document.documentElement.dataset})")
+        colour = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        seen.add((root["mode"], root["theme"], colour))
+    assert {mode for mode, _, _ in seen} == {"light", "dark", "auto"}
+    assert len({(theme, colour) for _, theme, colour in seen}) == 2
+
+
+def test_focus_is_visible(tab, server):
+    tab.goto(server + "chapters/kl/leash.html")
+    for _ in range(40):
+        tab.keyboard.press("Tab")
+        style = tab.evaluate(
+            """() => {
+              const part = document.activeElement, style = getComputedStyle(part);
+              return {name: part.outerHTML.slice(0, 120), outline: style.outlineStyle,
+                      width: parseFloat(style.outlineWidth), shadow: style.boxShadow};
+            }"""
+        )
+        assert (style["outline"] != "none" and style["width"] > 0) or style["shadow"] != "none", style
