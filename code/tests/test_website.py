@@ -170,6 +170,10 @@ def test_code_without_markup_that_has_no_colour(folder):
     assert page.endswith('<span class="k">def</span> <span class="nf">f</span>():')
 
 
+def test_sources_are_a_list(folder):
+    assert pages.tuned(PAGE + '<div role="doc-biblioentry">', folder).endswith('role="listitem">')
+
+
 @pytest.mark.parametrize(
     ("text", "short"), [("a  b\nc", "a b c"), ("x" * 100 + " " + "y" * 100, "x" * 100 + "…")]
 )
