@@ -263,7 +263,9 @@ def finish_page(app, pagename, templatename, context, doctree):
     base_url = app.config.html_baseurl
     if context.get("body"):
         icon, name = app.config.html_permalinks_icon, app.config.permalink_name
-        context["body"] = add_permalinks(context["body"], icon, name)
+        body = add_permalinks(context["body"], icon, name)
+        # The entries of a list are its items: the role that docutils gives them is deprecated.
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
     tags = context.get("metatags", "")
     if not base_url:
         # An address in a social tag must be absolute.
@@ -274,8 +276,6 @@ def finish_page(app, pagename, templatename, context, doctree):
         tags += '\n<meta name="robots" content="noindex" />'
     if pagename == NOT_FOUND:
         context["title"] = app.config.not_found_title
-    # The theme knows this one for the pages of the book only.
-    context.setdefault("pagetitle", context.get("title"))
     if pagename == NOT_FOUND and base_url:
         # The page is shown at every address that does not exist, however deep.
         tags = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n' + tags

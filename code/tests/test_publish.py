@@ -228,6 +228,7 @@ Think.
 
 See [the notes](../notes.md), [a library](https://example.org/library) and ![a mark](mark.svg).
 """
+NOTES = "# Notes\n\n{cite:p}`rafailov2023`\n\n```{bibliography}\n```\n"
 TOC = {
     "format": "jb-book",
     "root": "chapters/home",
@@ -272,7 +273,7 @@ def build(book, **variables):
     (chapters / "part" / "mark.svg").write_bytes(
         (chapters / "_static" / "favicon.svg").read_bytes()
     )
-    (chapters / "notes.md").write_text("# Notes\n\nNothing.\n", encoding="utf-8")
+    (chapters / "notes.md").write_text(NOTES, encoding="utf-8")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     environ.pop("BOOK_BASE_URL", None)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -401,6 +402,11 @@ def test_every_heading_equation_and_exercise_has_a_permalink(published):
     found = {link["href"] for link in page.select("a.headerlink")}
     assert {"#the-first", "#a-section", "#equation-eq-one", "#ex-one"} <= found
     assert page.select_one("#ex-one a.headerlink")["title"] == "Link to this exercise"
+
+
+def test_references_are_a_list_for_a_screen_reader(published):
+    entries = read(published, "chapters/notes").select("[role=list] > *")
+    assert [entry["role"] for entry in entries] == ["listitem"]
 
 
 # The PDF.

@@ -44,6 +44,8 @@ FORMULAS = """() => ({
   broken: document.querySelectorAll(".katex-error, merror").length,
 })"""
 HEADINGS = "() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => +h.tagName[1])"
+WINDOW = {"width": 1280, "height": 800}
+# Its colours at once: a page on its way from light to dark has contrasts of neither.
 THEME = "mode => { document.documentElement.dataset.theme = mode }"
 
 
@@ -68,7 +70,7 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium):
-    with chromium.new_context(viewport={"width": 1280, "height": 800}) as context:
+    with chromium.new_context(viewport=WINDOW, reduced_motion="reduce") as context:
         # No page may wait long for anything: all of it is on this machine.
         context.set_default_timeout(10_000)
         yield context.new_page()
@@ -182,7 +184,9 @@ def test_solution_opens_by_keyboard(tab, server):
     button = solution.locator("button.toggle-button")
     text = solution.locator(".sd-hidden, .solution-content, section, p").last
     button.wait_for()
-    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute("class")
+    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute(
+        "class"
+    )
     button.focus()
     tab.keyboard.press("Enter")
     assert "toggle-hidden" not in solution.get_attribute("class")
@@ -213,4 +217,6 @@ def test_focus_is_visible(tab, server):
                       width: parseFloat(style.outlineWidth), shadow: style.boxShadow};
             }"""
         )
-        assert (style["outline"] != "none" and style["width"] > 0) or style["shadow"] != "none", style
+        assert (style["outline"] != "none" and style["width"] > 0) or style["shadow"] != "none", (
+            style
+        )
