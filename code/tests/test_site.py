@@ -182,7 +182,9 @@ def test_solution_opens_by_keyboard(tab, server):
     button = solution.locator("button.toggle-button")
     text = solution.locator(".sd-hidden, .solution-content, section, p").last
     button.wait_for()
-    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute("class")
+    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute(
+        "class"
+    )
     button.focus()
     tab.keyboard.press("Enter")
     assert "toggle-hidden" not in solution.get_attribute("class")
@@ -213,4 +215,6 @@ def test_focus_is_visible(tab, server):
                       width: parseFloat(style.outlineWidth), shadow: style.boxShadow};
             }"""
         )
-        assert (style["outline"] != "none" and style["width"] > 0) or style["shadow"] != "none", style
+        assert (style["outline"] != "none" and style["width"] > 0) or style["shadow"] != "none", (
+            style
+        )
