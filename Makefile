@@ -43,7 +43,7 @@ binder-test: $(INSTALLED)
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run --rcfile=code/pyproject.toml --data-file=_build/.coverage \
-	  -m pytest -o addopts='--doctest-modules --strict-markers' code/kl2dpo code/tests --ignore=code/tests/test_notebooks.py
+	  -m pytest -o addopts='--doctest-modules --strict-markers' code/kl2dpo $$(grep -lE '^(from|import) kl2dpo' code/tests/test_*.py)
 	$(BIN)/coverage report --rcfile=code/pyproject.toml --data-file=_build/.coverage
 
 lint: $(INSTALLED)
