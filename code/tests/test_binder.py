@@ -145,7 +145,9 @@ def test_launch_links_of_the_site_open_the_notebook_of_their_page():
     if not any(links.values()):
         pytest.skip("no site was built, or none that knows its repository")
     for notebook in NOTEBOOKS:
-        found = links[(site / notebook).with_suffix(".html")]
+        found = links.get((site / notebook).with_suffix(".html"))
+        if found is None:
+            continue  # a new notebook, of which no page has been built yet
         assert found, f"{notebook}: no launch button"
         assert {notebook_of(server_path(link)) for link in found} == {notebook}
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from website import katex, pages
 
-
 # The theme's script does this too, but after the first paint: a flash, and all styles anew.
 RESOLVE_THEME = """{
   const root = document.documentElement.dataset;
