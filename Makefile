@@ -14,7 +14,7 @@ help:
 	@echo "make book       build the website"
 	@echo "make pdf        make a PDF of the website, and link it there (needs Chromium or Chrome)"
 	@echo "make serve      show it on http://localhost:8000"
-	@echo "make test       run every notebook and every test"
+	@echo "make test       run every notebook and every test (those of the website in Chromium or Chrome)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute all notebooks in place"
 	@echo "make lint       check the style and the types of the code, and the style of the notebooks' cells"
@@ -35,7 +35,8 @@ pdf: book
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
 
-test: $(INSTALLED)
+# The tests of the website open the pages of `make book` in a browser.
+test: book
 	$(BIN)/python -m pytest
 
 binder-test: $(INSTALLED)
@@ -94,9 +95,9 @@ _build/.package: $(PACKAGE) $(INSTALLED)
 	@rm -rf _build/.jupyter_cache
 	@mkdir -p _build && touch $@
 
-# --all: a build in which no page has changed does not copy changed styles. A PDF of older pages goes.
+# --all: a build in which no page has changed does not copy changed styles. Nothing of an older website stays.
 $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
-	@rm -f _build/html/*.pdf
+	@rm -rf _build/html
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going . || \
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@

@@ -263,9 +263,7 @@ def finish_page(app, pagename, templatename, context, doctree):
     base_url = app.config.html_baseurl
     if context.get("body"):
         icon, name = app.config.html_permalinks_icon, app.config.permalink_name
-        body = add_permalinks(context["body"], icon, name)
-        # The entries of a list are its items: the role that docutils gives them is deprecated.
-        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = add_permalinks(context["body"], icon, name)
     tags = context.get("metatags", "")
     if not base_url:
         # An address in a social tag must be absolute.

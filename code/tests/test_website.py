@@ -174,13 +174,6 @@ def test_sources_are_a_list(folder):
     assert pages.tuned(PAGE + '<div role="doc-biblioentry">', folder).endswith('role="listitem">')
 
 
-@pytest.mark.parametrize(
-    ("text", "short"), [("a  b\nc", "a b c"), ("x" * 100 + " " + "y" * 100, "x" * 100 + "…")]
-)
-def test_description_is_whole_words_on_a_line(text, short):
-    assert pages.shortened(text) == short
-
-
 def build(tmp_path, text):
     (tmp_path / "index.rst").write_text(text, encoding="utf-8")
     (tmp_path / "conf.py").write_text("", encoding="utf-8")
@@ -207,7 +200,6 @@ def test_a_built_page_has_its_formulas_and_asks_no_other_host(tmp_path):
     assert page.count("<math ") == 2
     assert '<span class="eqno">(1)<a class="headerlink" href="#equation-e"' in page
     assert 'href="#equation-e">(1)</a>' in page
-    assert '<meta name="description" content="First, x^2." />' in page
     assert "MathJax" not in page and 'src="http' not in page
 
 

@@ -13,7 +13,6 @@ import re
 from pathlib import Path
 
 import imagesize
-from docutils import nodes
 
 from website import styles
 
@@ -39,23 +38,6 @@ NEEDED = {
     "/design-tabs.js": "sd-tab-set",
     "/formulas.js": 'class="katex-display"',
 }
-
-
-def describe(app, pagename, templatename, context, doctree):
-    """The first paragraph of the text as the page's description for search engines."""
-    if doctree is None or 'name="description"' in context["metatags"]:
-        return
-    for paragraph in doctree.findall(nodes.paragraph):
-        if isinstance(paragraph.parent, nodes.section):
-            text = html.escape(shortened(paragraph.astext()))
-            context["metatags"] += f'<meta name="description" content="{text}" />\n'
-            return
-
-
-def shortened(text, length=160):
-    """Whole words of the text, on one line."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1].rsplit(" ", 1)[0] + "…"
 
 
 def finish(app, exception):
@@ -146,5 +128,4 @@ def tuned(page, folder):
 
 
 def setup(app):
-    app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish, priority=900)
