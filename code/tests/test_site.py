@@ -31,6 +31,27 @@ MISSING = [
 if MISSING and not os.environ.get("REQUIRE_BROWSER"):
     pytest.skip(f"website not tested: {', '.join(MISSING)}", allow_module_level=True)
 
+
+@functools.cache
+def parsed(path):
+    return BeautifulSoup((SITE / path).read_text(encoding="utf-8"), "html.parser")
+
+
+@functools.cache
+def ids(path):
+    return {element["id"] for element in parsed(path).select("[id]")}
+
+
+def stored(address):
+    """The file behind an address of the published website."""
+    return SITE / urlsplit(address.removeprefix(ADDRESS)).path
+
+
+# The page for what does not exist asks for its parts at the address of the published website, if it is known.
+ADDRESS = next(
+    (base["href"].removesuffix("404.html") for base in parsed("404.html").select("base")), ""
+)
+
 # Markup that should have become something else. Code is left out, and the source inside formulas.
 RAW = re.compile(r"\$|\\frac|\\mathrm|\{(?:eq|ref|numref|cite|prf:ref|doc)[:}]|\]\(|^:::|```", re.M)
 TEXT = """() => {
@@ -88,7 +109,10 @@ def tab(chromium):
     with chromium.new_context(viewport=WINDOW, reduced_motion="reduce") as context:
         # No page may wait long for anything: all of it is on this machine.
         context.set_default_timeout(10_000)
-        yield context.new_page()
+        page = context.new_page()
+        if ADDRESS:
+            page.route(ADDRESS + "**", lambda route: route.fulfill(path=stored(route.request.url)))
+        yield page
 
 
 @pytest.fixture
@@ -99,7 +123,7 @@ def complaints(tab, server):
     tab.on("pageerror", lambda error: found.append(str(error)))
     tab.on("requestfailed", lambda request: found.append(f"failed: {request.url}"))
     tab.on("response", lambda got: got.status >= 400 and found.append(f"{got.status}: {got.url}"))
-    local = (server, "data:", "blob:")
+    local = (server, "data:", "blob:", *filter(None, [ADDRESS]))
     tab.on("request", lambda r: r.url.startswith(local) or found.append(f"foreign: {r.url}"))
     return found
 
@@ -147,16 +171,6 @@ def test_links_and_anchors_resolve(path):
         assert (SITE / target).is_file(), f"{path}: {element['href']}"
         if anchor and target.endswith(".html"):
             assert unquote(anchor) in ids(target), f"{path}: {element['href']}"
-
-
-@functools.cache
-def parsed(path):
-    return BeautifulSoup((SITE / path).read_text(encoding="utf-8"), "html.parser")
-
-
-@functools.cache
-def ids(path):
-    return {element["id"] for element in parsed(path).select("[id]")}
 
 
 @pytest.mark.parametrize(
