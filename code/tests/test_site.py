@@ -193,7 +193,10 @@ def test_links_and_anchors_resolve(path):
 def test_search(words, page, tab, server, complaints):
     tab.goto(f"{server}search.html?q={words}")
     tab.wait_for_selector(f"#search-results a[href*='{page}']")
+    tab.wait_for_load_state("networkidle")
     assert not complaints
+    # A quotation has no LaTeX in it.
+    assert "\\" not in tab.locator("#search-results").inner_text()
 
 
 def test_slider_by_keyboard(tab, server):

@@ -3,6 +3,7 @@
 - one style sheet instead of a dozen (styles.py), and scripts that wait for the text
 - only the scripts that a page needs: the search index, for one, on the search page alone
 - less markup in code
+- each formula once where the search quotes a page
 - entries of the list of sources that a screen reader takes for entries of a list
 - pictures with their size, so that nothing moves, and fetched when the reader comes near
 """
@@ -22,6 +23,9 @@ SHEET = "site.css"
 TAG = re.compile(r"<(?:link|meta|img)\b[^>]*>\s*|<script\b[^>]*\bsrc=[^>]*></script>\s*")
 ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+
+# What the search leaves out of the text of a page that it quotes. Of a formula it would quote all three forms.
+QUOTED = ('[".headerlink", ', '[".headerlink", ".katex-html", "annotation", ')
 
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
@@ -70,6 +74,8 @@ def finish(app, exception):
     for path, page in pages.items():
         page = re.sub(rf"({STATIC}/{re.escape(SHEET)})\?v=\w*", rf"\1?v={version}", page)
         path.write_text(page, encoding="utf-8")
+    search = static / "searchtools.js"
+    search.write_text(search.read_text(encoding="utf-8").replace(*QUOTED), encoding="utf-8")
 
 
 def stylesheet(tag):
