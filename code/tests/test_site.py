@@ -163,6 +163,7 @@ def test_page(path, tab, server, complaints):
 @pytest.mark.parametrize("path", PAGES)
 def test_links_and_anchors_resolve(path):
     page = parsed(path)
+    assert len(page.select("[id]")) == len(ids(path)), "an identifier that is not of one element"
     for element in page.select("a[href], area[href]"):
         target, anchor = urldefrag(urljoin(path, element["href"]))
         if urlsplit(target).scheme or element["href"] == "#":

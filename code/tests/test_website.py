@@ -174,6 +174,11 @@ def test_sources_are_a_list(folder):
     assert pages.tuned(PAGE + '<div role="doc-biblioentry">', folder).endswith('role="listitem">')
 
 
+def test_no_identifier_that_every_exercise_has(folder):
+    page = pages.tuned(PAGE + '<section id="exercise-content"><p id="proof">', folder)
+    assert page.endswith("<section><p>")
+
+
 def build(tmp_path, text):
     (tmp_path / "index.rst").write_text(text, encoding="utf-8")
     (tmp_path / "conf.py").write_text("", encoding="utf-8")

@@ -30,6 +30,9 @@ QUOTED = ('[".headerlink", ', '[".headerlink", ".katex-html", "annotation", ')
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
+# The same identifier in every exercise, solution and unnamed proof of a page: no link can mean one of them.
+REPEATED = re.compile(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
+
 # The end of a script's name, and what a page that needs it has in it.
 NEEDED = {
     "/fontawesome.js": None,  # draws 2000 icons; the font has the ten in use
@@ -128,7 +131,7 @@ def tuned(page, folder):
         size = once("picture", size) or f'{size} loading="lazy"'
         return tag.replace("<img", size, 1)
 
-    page = PLAIN.sub(r"\1", TAG.sub(tune, page))
+    page = REPEATED.sub("", PLAIN.sub(r"\1", TAG.sub(tune, page)))
     # Sphinx gives an entry of a list of sources a role that is deprecated, and none for a list.
     return page.replace('role="doc-biblioentry"', 'role="listitem"')
 
