@@ -130,26 +130,33 @@ def readme_link():
     return link
 
 
+@cache
+def site_links():
+    """The launch links of each page of the built website, if it knows its repository."""
+    site = ROOT / "_build" / "html"
+    pages = {name: (site / name).with_suffix(".html") for name in NOTEBOOKS}
+    links = {
+        name: LINK.findall(page.read_text(encoding="utf-8"))
+        for name, page in pages.items()
+        if page.is_file()
+    }
+    return links if any(links.values()) else {}
+
+
 def link_to(notebook):
-    return re.sub(r"(labpath|urlpath)=.*", rf"labpath={quote(notebook)}", readme_link())
+    """The link of the website, or that of the README for another notebook."""
+    other = re.sub(r"(labpath|urlpath)=.*", rf"labpath={quote(notebook)}", readme_link())
+    return next(iter(site_links().get(notebook, ())), other)
 
 
 def test_launch_link_of_the_readme_opens_the_first_notebook():
     assert notebook_of(server_path(readme_link())) == "chapters/home.ipynb"
 
 
-def test_launch_links_of_the_site_open_the_notebook_of_their_page():
-    site = ROOT / "_build" / "html"
-    pages = [page for page in site.glob("chapters/**/*.html") if page.is_file()]
-    links = {page: LINK.findall(page.read_text(encoding="utf-8")) for page in pages}
-    if not any(links.values()):
-        pytest.skip("no site was built, or none that knows its repository")
-    for notebook in NOTEBOOKS:
-        found = links.get((site / notebook).with_suffix(".html"))
-        if found is None:
-            continue  # a new notebook, of which no page has been built yet
-        assert found, f"{notebook}: no launch button"
-        assert {notebook_of(server_path(link)) for link in found} == {notebook}
+@pytest.mark.skipif(not site_links(), reason="no website was built that knows its repository")
+@pytest.mark.parametrize("notebook", site_links())
+def test_launch_links_of_the_site_open_the_notebook_of_their_page(notebook):
+    assert {notebook_of(server_path(link)) for link in site_links()[notebook]} == {notebook}
 
 
 # The image
@@ -311,8 +318,7 @@ def execute(socket_, session, source):
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_opens_from_its_launch_link_and_gives_its_outputs(notebook, server, request):
     url, token = server
-    home = notebook == "chapters/home.ipynb"
-    place = server_path(readme_link() if home else link_to(notebook))
+    place = server_path(link_to(notebook))
     page = ask("get", url, token, place)
     assert page.ok and "jupyter-config-data" in page.text, f"{place}: no JupyterLab"
     opened = ask("get", url, token, f"api/contents/{quote(notebook_of(place))}?type=notebook")
