@@ -123,6 +123,12 @@ def loss_and_gradient(trainer):
     return loss.item(), flat_gradient(trainer.model)
 
 
+def assert_same(trainer, loss, gradient):
+    theirs, their_gradient = loss_and_gradient(trainer)
+    assert_allclose(theirs, loss, **CLOSE)
+    assert_allclose(their_gradient, gradient, rtol=1e-3, atol=1e-5)
+
+
 def flat_gradient(model):
     return torch.cat([p.grad.flatten() for p in model.parameters()]).double().numpy()
 
@@ -174,9 +180,7 @@ def test_dpo_family(name, models, tokenizer, tmp_path):
     expected_gradient = our_gradient(policy, logps, slopes)
 
     args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
-    assert_allclose(theirs, expected, **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert_same(trainer_of(*args, **options), expected, expected_gradient)
     assert np.abs(expected_gradient).max() > 1e-2
 
 
@@ -191,10 +195,9 @@ def test_ipo_of_trl_takes_means_over_tokens(models, tokenizer, tmp_path):
     expected_gradient = our_gradient(policy, logps, slopes)
 
     args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, loss_type="ipo", beta=TAU))
-    assert_allclose(theirs, dpo.ipo_loss(*means, tau=TAU).mean(), **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
-    assert abs(theirs - dpo.ipo_loss(*numbers(logps), *old, tau=TAU).mean()) > 0.1
+    expected = dpo.ipo_loss(*means, tau=TAU).mean()
+    assert_same(trainer_of(*args, loss_type="ipo", beta=TAU), expected, expected_gradient)
+    assert abs(expected - dpo.ipo_loss(*numbers(logps), *old, tau=TAU).mean()) > 0.1
 
 
 def test_metrics(models, tokenizer, tmp_path):
@@ -255,9 +258,7 @@ def test_kto(swapped, models, tokenizer, tmp_path):
     expected_gradient = our_gradient(policy, logps, slopes) / 2
 
     args = trl.KTOTrainer, trl.KTOConfig, tokenizer, rows, tmp_path, policy, reference
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, beta=BETA, **weights))
-    assert_allclose(theirs, expected, **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert_same(trainer_of(*args, beta=BETA, **weights), expected, expected_gradient)
 
 
 def test_simpo(models, tokenizer, tmp_path):
@@ -271,9 +272,7 @@ def test_simpo(models, tokenizer, tmp_path):
 
     options = {"loss_type": "simpo", "beta": BETA, "simpo_gamma": GAMMA, "cpo_alpha": 0.0}
     args = cpo.CPOTrainer, cpo.CPOConfig, tokenizer, ROWS, tmp_path, policy
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
-    assert_allclose(theirs, expected, **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert_same(trainer_of(*args, **options), expected, expected_gradient)
 
 
 def test_cdpo_is_in_the_cpo_trainer(models, tokenizer, tmp_path):
@@ -287,9 +286,7 @@ def test_cdpo_is_in_the_cpo_trainer(models, tokenizer, tmp_path):
 
     options = {"loss_type": "sigmoid", "cpo_alpha": 0.0, **ours}
     args = cpo.CPOTrainer, cpo.CPOConfig, tokenizer, ROWS, tmp_path, policy
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, **options))
-    assert_allclose(theirs, expected, **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert_same(trainer_of(*args, **options), expected, expected_gradient)
 
 
 def test_orpo(models, tokenizer, tmp_path):
@@ -312,9 +309,9 @@ def test_orpo(models, tokenizer, tmp_path):
     expected_gradient = expected_gradient + flat_gradient(policy)
 
     args = orpo.ORPOTrainer, orpo.ORPOConfig, tokenizer, ROWS, tmp_path, policy
-    theirs, their_gradient = loss_and_gradient(trainer_of(*args, beta=LAMBDA))
-    assert_allclose(theirs, likelihood.item() + odds_ratio.mean(), **CLOSE)
-    assert_allclose(their_gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+    assert_same(
+        trainer_of(*args, beta=LAMBDA), likelihood.item() + odds_ratio.mean(), expected_gradient
+    )
 
 
 def test_data_of_the_example(example):
