@@ -14,6 +14,8 @@ from numpy.testing import assert_allclose
 
 from kl2dpo.bradley_terry import (
     NoFiniteEstimateError,
+    _climb,
+    _Table,
     fit,
     fit_comparisons,
     fit_home_advantage,
@@ -757,3 +759,16 @@ def test_arguments_are_left_alone():
     s = np.zeros(3)
     score(s, table)
     assert not s.any()
+
+
+def test_no_step_lowers_the_likelihood_however_long_it_is():
+    # A step rule that always leaps over the top, so that every step has to be halved.
+    wins = np.array([[0.0, 51.0], [49.0, 0.0]])
+    seen = []
+
+    def leap(data, s, ups, downs, penalty):
+        seen.append(log_likelihood(s, wins))
+        return 8 * np.sign(ups - downs)
+
+    _climb(_Table(wins), leap, 0.0, 1e-6, 200)
+    assert len(seen) > 2 and np.all(np.diff(seen) > 0)
