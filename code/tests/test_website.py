@@ -5,6 +5,7 @@ import io
 
 import pytest
 import tinycss2
+from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 from website import fonts, katex, pages, styles
@@ -206,6 +207,13 @@ def test_a_built_page_has_its_formulas_and_asks_no_other_host(tmp_path):
     assert '<span class="eqno">(1)<a class="headerlink" href="#equation-e"' in page
     assert 'href="#equation-e">(1)</a>' in page
     assert "MathJax" not in page and 'src="http' not in page
+
+
+def test_the_last_box_of_a_formula_stays_with_the_sign_behind_it(tmp_path):
+    page, _ = build(tmp_path, "T\n=\n\nHere :math:`a = b + c`.\n")
+    formula = BeautifulSoup(page, "html.parser").select_one(".katex-html")
+    assert [part["class"] for part in formula.children] == [["base"], ["base"], ["katex-last"]]
+    assert formula.select_one(".katex-last > .base").text == "c"
 
 
 def test_a_formula_that_katex_cannot_parse_is_a_warning_with_its_place(tmp_path):
