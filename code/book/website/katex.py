@@ -102,7 +102,9 @@ LAST = re.compile(r'(<span class="base">(?:(?!<span class="base">).)*)(</span></
 
 def visit_math(translator, node):
     # A browser breaks a line behind a box, even before a full stop: not behind the last box.
-    html = LAST.sub(r'<span class="katex-last">\1</span>\2', formula(translator, node, display=False))
+    html = LAST.sub(
+        r'<span class="katex-last">\1</span>\2', formula(translator, node, display=False)
+    )
     tag = translator.starttag(node, "span", "", CLASS="math notranslate nohighlight")
     translator.body.append(f"{tag}{html}</span>")
     raise nodes.SkipNode
