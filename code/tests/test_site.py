@@ -123,7 +123,7 @@ def complaints(tab, server):
     tab.on("pageerror", lambda error: found.append(str(error)))
     tab.on("requestfailed", lambda request: found.append(f"failed: {request.url}"))
     tab.on("response", lambda got: got.status >= 400 and found.append(f"{got.status}: {got.url}"))
-    local = (server, "data:", "blob:", *filter(None, [ADDRESS]))
+    local = (server, ADDRESS or server, "data:", "blob:")
     tab.on("request", lambda r: r.url.startswith(local) or found.append(f"foreign: {r.url}"))
     return found
 

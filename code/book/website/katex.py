@@ -97,6 +97,7 @@ def formula(translator, node, display):
     return result["html"]
 
 
+# The last of the boxes of a formula in the text, and the end of its markup.
 LAST = re.compile(r'(<span class="base">(?:(?!<span class="base">).)*)(</span></span>)$', re.DOTALL)
 
 
