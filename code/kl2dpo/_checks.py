@@ -20,30 +20,39 @@ def refuse(bad, name, array, expected):
         raise ValueError(f"{name}{where} is {array[index]}, expected {expected}")
 
 
-def as_finite(name, value):
-    """Return `value` as a float array; a ValueError if it is not finite real numbers, or empty."""
+_HOLDS = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
+
+
+def as_array(name, value, *bounds):
+    """Return `value` as an array of finite floats; each of the bounds is a pair like ``(">", 0)``."""
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "biufO" or np.ma.is_masked(value):
-            raise TypeError
-        if array.dtype.kind == "O" and any(isinstance(entry, str) for entry in array.flat):
+        if array.dtype.kind not in "biufO":
             raise TypeError
         array = array.astype(float)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(
-            f"{name} must be an array of real numbers, found {reprlib.repr(value)}"
-        ) from None
-    if array.size == 0:
-        raise ValueError(f"{name} is empty (shape {array.shape}), expected at least one number")
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, expected real numbers") from None
+    if not array.size:
+        raise ValueError(f"{name} is empty, of shape {array.shape}, expected at least one number")
     refuse(~np.isfinite(array), name, array, "a finite number")
+    for sign, limit in bounds:
+        refuse(~_HOLDS[sign](array, limit), name, array, f"a number {sign} {limit}")
     return array
 
 
-def as_positive(name, value):
-    """Return `value` as an array of finite numbers above zero."""
-    array = as_finite(name, value)
-    refuse(array <= 0, name, array, "a number > 0")
-    return array
+def as_number(name, value, *bounds):
+    """Return `value` as a float within the bounds, as `as_array`."""
+    array = as_array(name, value, *bounds)
+    if array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}, expected one number")
+    return float(array)
+
+
+def as_count(name, value, at_least=1):
+    """Return `value` as an int of at least `at_least`."""
+    if not isinstance(value, (int, np.integer)) or value < at_least:
+        raise ValueError(f"{name} is {value!r}, expected an integer >= {at_least}")
+    return int(value)
 
 
 def as_probabilities(name, value, axis):
@@ -63,32 +72,16 @@ def as_probabilities(name, value, axis):
     return array
 
 
-def as_number(name, value, *, at_least, at_most=np.inf):
-    """Return `value` as a float; a ValueError if it is not one number in range."""
-    array = as_finite(name, value)
-    if array.ndim or isinstance(value, (bool, np.bool_)) or not at_least <= array <= at_most:
-        upper = "" if at_most == np.inf else f" and <= {at_most}"
-        raise ValueError(f"{name} is {value!r}, expected one number >= {at_least}{upper}")
-    return float(array)
+# The former names: they go with the last module that uses them.
+as_finite = as_array
+
+
+def as_positive(name, value):
+    return as_array(name, value, (">", 0))
 
 
 def as_positive_number(name, value):
-    """Return `value` as a float; a ValueError if it is not one number above zero."""
-    array = as_positive(name, value)
-    if array.ndim or isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} is {value!r}, expected one number > 0")
-    return float(array)
-
-
-def as_count(name, value, *, at_least):
-    """Return `value` as an int; a ValueError if it is not an integer in range."""
-    if (
-        isinstance(value, (bool, np.bool_))
-        or not isinstance(value, (int, np.integer))
-        or value < at_least
-    ):
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {at_least}")
-    return int(value)
+    return as_number(name, value, (">", 0))
 
 
 def check_axis(name, array, axis):

@@ -727,8 +727,8 @@ def _fit(data, items, method, penalty, tol, max_iter):
     """Check the options, then climb."""
     if not isinstance(method, str) or method not in _STEPS:
         raise ValueError(f"method is {method!r}, expected one of {_some(sorted(_STEPS))}")
-    penalty = as_number("penalty", penalty, at_least=0)
-    tol = as_number("tol", tol, at_least=0)
+    penalty = as_number("penalty", penalty, (">=", 0))
+    tol = as_number("tol", tol, (">=", 0))
     max_iter = as_count("max_iter", max_iter, at_least=1)
     if penalty and method != "newton":
         raise ValueError(

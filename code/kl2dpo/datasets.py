@@ -267,8 +267,8 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
     """
     n_models = as_count("n_models", n_models, at_least=2)
     n_battles = as_count("n_battles", n_battles, at_least=1)
-    spread = as_number("spread", spread, at_least=0, at_most=100)
-    tie_rate = as_number("tie_rate", tie_rate, at_least=0, at_most=0.5)
+    spread = as_number("spread", spread, (">=", 0), ("<=", 100))
+    tie_rate = as_number("tie_rate", tie_rate, (">=", 0), ("<=", 0.5))
     rng = np.random.default_rng(as_count("seed", seed, at_least=0))
     s = rng.normal(0, spread, n_models)
     s -= s.mean()

@@ -513,7 +513,7 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
     mean_chosen, mean_rejected, _ = _means(
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
-    lambda_ = as_number("lambda_", lambda_, at_least=0)
+    lambda_ = as_number("lambda_", lambda_, (">=", 0))
     odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
     return -mean_chosen + lambda_ * minus_log_sigmoid(odds_chosen - odds_rejected)
 
@@ -544,7 +544,7 @@ def orpo_gradient(policy_chosen, policy_rejected, chosen_length, rejected_length
     mean_chosen, mean_rejected, (n_chosen, n_rejected) = _means(
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
-    lambda_ = as_number("lambda_", lambda_, at_least=0)
+    lambda_ = as_number("lambda_", lambda_, (">=", 0))
     odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
     weight = lambda_ * sigmoid(odds_rejected - odds_chosen)
     # The derivative of the log-odds by the mean log-probability is 1 / (1 - exp(mean)).
@@ -719,7 +719,7 @@ def _simpo_margin(policy_chosen, policy_rejected, chosen_length, rejected_length
     mean_chosen, mean_rejected, lengths = _means(
         policy_chosen, policy_rejected, chosen_length, rejected_length
     )
-    beta, gamma = as_positive_number("beta", beta), as_number("gamma", gamma, at_least=0)
+    beta, gamma = as_positive_number("beta", beta), as_number("gamma", gamma, (">=", 0))
     return beta * mean_chosen - beta * mean_rejected - gamma, lengths, beta
 
 
@@ -753,14 +753,14 @@ def _log_odds(mean_chosen, mean_rejected):
 def _kto_arguments(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl):
     beta = as_positive_number("beta", beta)
     rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=beta)
-    point = beta * as_number("kl", kl, at_least=0)
+    point = beta * as_number("kl", kl, (">=", 0))
     return rewards.chosen - point, point - rewards.rejected, beta
 
 
 def _kto_weights(desirable_weight, undesirable_weight):
     return (
-        as_number("desirable_weight", desirable_weight, at_least=0),
-        as_number("undesirable_weight", undesirable_weight, at_least=0),
+        as_number("desirable_weight", desirable_weight, (">=", 0)),
+        as_number("undesirable_weight", undesirable_weight, (">=", 0)),
     )
 
 
@@ -774,7 +774,7 @@ def _as_log_probabilities(**logps):
 
 
 def _as_label_smoothing(value):
-    value = as_number("label_smoothing", value, at_least=0)
+    value = as_number("label_smoothing", value, (">=", 0))
     if value >= 0.5:
         raise ValueError(f"label_smoothing is {value}, expected a number from 0 to below 0.5")
     return value
