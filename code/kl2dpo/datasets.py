@@ -280,7 +280,7 @@ def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):
         pairs = np.concatenate([pairs, drawn[drawn[:, 0] != drawn[:, 1]]])
     a, b = pairs[:n_battles].T
 
-    p = win_probability(np.exp(s[a]), np.exp(s[b]))
+    p = win_probability(s[a], s[b])
     tie = 4 * tie_rate * p * (1 - p)
     u = rng.random(n_battles)
     outcome = np.select([u < tie, u < p + tie / 2], [0.5, 1.0], 0.0)
