@@ -194,12 +194,12 @@ class Battles(NamedTuple):
     log_strengths: np.ndarray
 
     def comparisons(self):
-        """Winners, losers and weights; a tie is half a win each way.
+        """Winners and losers of all battles, and where they tied instead.
 
         Returns
         -------
         tuple of three ndarrays
-            For `kl2dpo.bradley_terry.fit_comparisons`.
+            For `kl2dpo.bradley_terry.fit_comparisons`, the last as `ties`.
 
         Examples
         --------
@@ -207,15 +207,14 @@ class Battles(NamedTuple):
         ...                   np.array([1, 0, 0.5]), np.zeros(2))
         >>> for array in battles.comparisons():
         ...     print(array)
-        [0 0 0 1]
-        [1 1 1 0]
-        [1.  0.5 1.  0.5]
+        [0 0 0]
+        [1 1 1]
+        [False False  True]
         """
-        winners = np.append(self.model_a, self.model_b)
-        losers = np.append(self.model_b, self.model_a)
-        weights = np.append(self.outcome, 1 - self.outcome)
-        some = weights > 0
-        return winners[some], losers[some], weights[some]
+        b_won = self.outcome == 0
+        winners = np.where(b_won, self.model_b, self.model_a)
+        losers = np.where(b_won, self.model_a, self.model_b)
+        return winners, losers, self.outcome == 0.5
 
 
 def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):

@@ -185,15 +185,15 @@ def largest_group(winners, losers, n_items):
 
 
 def check_covariates(rows, names):
-    """A ValueError if a covariate cannot be told from the strengths and the covariates before it."""
+    """A NoFiniteEstimateError if a covariate cannot be told from the strengths and the covariates before it."""
     weights = rows.wins + rows.losses
     for k, (name, x) in enumerate(zip(names, rows.covariates.T)):
         rest = Comparisons(rows.first, rows.second, rows.n_items, covariates=rows.covariates[:, :k])
         fitted = solve(Gram(rest, weights), rest.sums(weights * x, -weights * x), tol=1e-12)
         if weights @ (x - rest.log_odds(fitted)) ** 2 <= 1e-9 * (weights @ x**2):
-            raise ValueError(
+            raise NoFiniteEstimateError(
                 f"covariates[{name!r}] is a sum of differences of the items and of covariates "
-                "before it, expected one that tells more"
+                "before it, so no data can tell it from them. Leave it out, or add a penalty > 0"
             )
 
 

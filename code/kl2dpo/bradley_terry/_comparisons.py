@@ -184,23 +184,24 @@ def as_shaped(name, value, shape, *bounds):
     raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
-def as_wins(name, value, *shapes):
+def as_counts(name, value, at_least_one=True):
+    """`value` as an array of numbers of comparisons."""
+    counts = as_array(name, value, (">=", 0), ("<", 1e100))
+    refuse((counts > 0) & (counts < 1e-100), name, counts, "0, or a number of at least 1e-100")
+    if at_least_one and not counts.any():
+        raise ValueError(f"{name} is all zero, expected at least one comparison")
+    return counts
+
+
+def as_wins(name, value, *shapes, at_least_one=True):
     """`value` as a table of counts, shape (n, n) or one of the further shapes."""
-    wins = as_array(name, value, (">=", 0))
+    wins = as_counts(name, value, at_least_one)
     n = wins.shape[-1] if wins.ndim > 1 else 0
     if n < 2 or wins.shape[-2] != n or (wins.ndim > 2 and not shapes):
         expected = " or ".join(["(n, n)", *shapes])
         raise ValueError(f"{name} has shape {wins.shape}, expected {expected} with n >= 2")
     refuse((wins > 0) & np.eye(n, dtype=bool), name, wins, "0 on the diagonal")
     return wins
-
-
-def check_total(name, counts):
-    with np.errstate(over="ignore"):
-        total = counts.sum()
-    if not 0 < total < 1e100:
-        raise ValueError(f"{name} has the sum {total}, expected a number above 0 and below 1e100")
-    refuse((counts > 0) & (counts < 1e-100), name, counts, "0, or a number of at least 1e-100")
 
 
 def as_covariates(covariates, shape):

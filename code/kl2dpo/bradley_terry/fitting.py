@@ -12,7 +12,7 @@ from kl2dpo._checks import as_count, as_number, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_names, as_shaped, as_wins, check_total, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_names, as_shaped, as_wins, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
@@ -340,11 +340,10 @@ def fit(
     ------
     NoFiniteEstimateError
         If there is no penalty and the items can be split into two groups such that
-        nobody of the first ever lost to anybody of the second, or if a covariate of any size
-        fits as well or better.
+        nobody of the first ever lost to anybody of the second, if a covariate cannot be told
+        from the differences of the items, or if any larger effect of it fits as well or better.
     ValueError
-        If `wins` is not as in `log_likelihood`, another argument is out of range, or a covariate
-        cannot be told from the differences of the items.
+        If `wins` is not as in `log_likelihood`, or another argument is out of range.
 
     References
     ----------
@@ -359,12 +358,12 @@ def fit(
     >>> (result.strengths / result.strengths[1]).round(6)
     array([2.      , 1.      , 3.333333])
     """
-    table, wins = wins, as_wins("wins", wins, "(..., n, n)")
+    table = wins
+    wins = as_wins("wins", wins, "(..., n, n)", at_least_one=ties is None)
     items = as_names(names, table, wins.shape[-1])
-    ties = as_wins("ties", np.zeros_like(wins) if ties is None else ties, "(..., n, n)")
+    ties = np.zeros_like(wins) if ties is None else as_wins("ties", ties, "(..., n, n)")
     if ties.shape != wins.shape:
         raise ValueError(f"ties has shape {ties.shape}, expected that of wins, {wins.shape}")
-    check_total("wins", wins + ties)
     labels, values = _comparisons.as_covariates(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
     return _fit(data, lambda: data, items, labels, method, penalty, tol, max_iter)
@@ -419,10 +418,9 @@ def fit_comparisons(winners, losers, *, weights=None, ties=None, covariates=None
     """
     first, second, items = _comparisons.as_indices(winners, losers)
     shape = first.shape
-    weights = as_shaped("weights", 1 if weights is None else weights, shape, (">=", 0))
+    weights = as_shaped("weights", 1 if weights is None else as_counts("weights", weights), shape)
     tied = as_shaped("ties", False if ties is None else ties, shape)
     refuse((tied != 0) & (tied != 1), "ties", tied, "True or False")
-    check_total("weights", weights)
     labels, values = _comparisons.as_covariates(covariates, shape)
 
     def data(weights):

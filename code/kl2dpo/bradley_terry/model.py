@@ -219,7 +219,7 @@ def _as_log_strengths(name, value):
 def _as_log_strengths_and_wins(log_strengths, wins, ndim=None):
     """Return both, with one log-strength for each item."""
     s, wins = _as_log_strengths("log_strengths", log_strengths), as_wins("wins", wins)
-    if s.shape[-1:] != wins.shape[-1:] or wins.ndim > 2 or (ndim and s.ndim != ndim):
+    if s.shape[-1:] != wins.shape[-1:] or (ndim and s.ndim != ndim):
         expected = f"({len(wins)},)" if ndim else f"(..., {len(wins)})"
         raise ValueError(
             f"log_strengths has shape {s.shape}, expected {expected}, as wins has {len(wins)} items"
