@@ -3,6 +3,7 @@
 This module needs matplotlib, so ``import kl2dpo`` does not import it.
 """
 
+import hashlib
 import html
 import io
 import re
@@ -47,7 +48,11 @@ def to_svg(figure):
     svg = svg[svg.index("<svg") :]
     # Numbers only, not parts of names and colours; adding 0.0 makes -0.0 zero.
     number = re.compile(r"(?<![\w.#-])-?\d+(\.\d+)?(?![\w.-])")
-    return number.sub(lambda match: f"{round(float(match[0]), 3) + 0.0:.10g}", svg)
+    svg = number.sub(lambda match: f"{round(float(match[0]), 3) + 0.0:.10g}", svg)
+    # Identifiers are hashes of unrounded digits: make them from the rounded picture.
+    for k, name in enumerate(dict.fromkeys(re.findall(r' id="(\w*[0-9a-f]{10})"', svg))):
+        svg = svg.replace(name, f"\0{k}")
+    return svg.replace("\0", f"f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-")
 
 
 def use_book_style():
