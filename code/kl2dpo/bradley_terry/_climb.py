@@ -121,17 +121,14 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
 
 def check_connected(data, items):
     """Ford's condition, or a NoFiniteEstimateError that shows a split against it."""
-    n, (winners, losers) = len(items), data.edges()
-    below, above = _flood(_neighbours(winners, losers, n), 0, n), set(range(n))
-    if len(below) == n:
-        above = _flood(_neighbours(losers, winners, n), 0, n)
-    if len(above) == n == len(below):
+    n, (beaten, beaten_by) = len(items), data.neighbours()
+    below, above = _flood(beaten, 0, n), _flood(beaten_by, 0, n)
+    if len(below) == len(above) == n:
         return
     # Whom item 0 has not beaten, not even through others, never lost to those whom it has.
     # If there is nobody of this kind, it never lost to those who have not beaten it.
-    upper = np.isin(np.arange(n), list(below), invert=True)
-    if not upper.any():
-        upper = np.isin(np.arange(n), list(above))
+    upper = np.isin(np.arange(n), list(below if len(below) < n else above), invert=len(below) < n)
+    winners, losers = data.rows.edges()
     met = (upper[winners] & ~upper[losers]).any()
     groups = tuple(tuple(items[k] for k in np.flatnonzero(g)) for g in (upper, ~upper))
     first, second = map(some, groups)
@@ -140,33 +137,26 @@ def check_connected(data, items):
         f"{second}, so any larger distance between them fits as well or better. "
         "Add comparisons, or a penalty > 0",
         groups,
-        tuple(items[k] for k in largest_group(winners, losers, n)),
+        tuple(items[k] for k in largest_group(data)),
     )
-
-
-def _neighbours(sources, targets, n_items):
-    """A function that lists the targets of an item."""
-    targets = targets[np.argsort(sources, kind="stable")]
-    ends = np.append(0, np.cumsum(np.bincount(sources, minlength=n_items))).tolist()
-    return lambda item: targets[ends[item] : ends[item + 1]].tolist()
 
 
 def _flood(neighbours, start, n_items, dry=frozenset()):
     """The items that can be reached from `start`, but for the dry ones; each edge is seen once."""
     reached, todo = {start}, [start]
     while todo and len(reached) < n_items:
-        new = set(neighbours(todo.pop())) - reached - dry
+        new = set(neighbours(todo.pop()).tolist()) - reached - dry
         reached |= new
         todo += new
     return reached
 
 
-def largest_group(winners, losers, n_items):
+def largest_group(data):
     """Indices of the largest strongly connected group, by the two searches of Kosaraju."""
-    below, above = _neighbours(winners, losers, n_items), _neighbours(losers, winners, n_items)
+    beaten, beaten_by = data.neighbours()
     seen, finished = set(), []
-    for start in range(n_items):
-        path = [] if start in seen else [(start, iter(below(start)))]
+    for start in range(data.n_items):
+        path = [] if start in seen else [(start, iter(beaten(start).tolist()))]
         seen.add(start)
         while path:
             new = next((item for item in path[-1][1] if item not in seen), None)
@@ -174,11 +164,11 @@ def largest_group(winners, losers, n_items):
                 finished.append(path.pop()[0])
             else:
                 seen.add(new)
-                path.append((new, iter(below(new))))
+                path.append((new, iter(beaten(new).tolist())))
     best, dry = set(), set()
     for start in reversed(finished):
         if start not in dry:
-            group = _flood(above, start, n_items, dry)
+            group = _flood(beaten_by, start, data.n_items, dry)
             dry |= group
             best = max(best, group, key=len)
     return sorted(best)

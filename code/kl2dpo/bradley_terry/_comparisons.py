@@ -1,8 +1,10 @@
 """The data of a fit: comparisons as rows of a design matrix, and the arguments that they come from."""
 
 import reprlib
+from collections import defaultdict
 from contextlib import suppress
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 
@@ -68,6 +70,11 @@ class Comparisons:
         winners = np.append(self.first[won], self.second[lost])
         return winners, np.append(self.second[won], self.first[lost])
 
+    def neighbours(self):
+        """Functions that list whom an item has beaten, and who has beaten it."""
+        winners, losers = self.edges()
+        return grouped(winners, losers, self.n_items), grouped(losers, winners, self.n_items)
+
     def cells(self):
         """Wins and losses, those of the same two items with the same covariates added up."""
         turn = np.where(self.first > self.second, -1, 1)
@@ -106,8 +113,9 @@ class Table:
         p = sigmoid(np.subtract.outer(s, s))
         return laplacian((self.table + self.table.T) * p * p.T)
 
-    def edges(self):
-        return np.nonzero(self.table)
+    def neighbours(self):
+        """Functions that list whom an item has beaten, and who has beaten it."""
+        return (lambda k: self.table[k].nonzero()[0], lambda k: self.table[:, k].nonzero()[0])
 
 
 class Gram:
@@ -133,6 +141,13 @@ class Gram:
         matrix[n:] = np.reshape(columns, (-1, len(matrix)))
         matrix[:, n:] = matrix[n:].T
         return matrix
+
+
+def grouped(keys, values, n_keys):
+    """A function that gives the values of a key."""
+    values = values[np.argsort(keys, kind="stable")]
+    ends = np.append(0, np.cumsum(np.bincount(keys, minlength=n_keys))).tolist()
+    return lambda key: values[ends[key] : ends[key + 1]]
 
 
 def laplacian(weights):
@@ -215,20 +230,20 @@ def as_covariates(covariates, shape):
     return tuple(covariates), np.stack(values, axis=-1)
 
 
-def as_labels(name, values):
-    """`values` as a list of labels, and the different ones among them, as a dictionary.
+def as_labels(name, values, index):
+    """`values` as a list of labels, and their numbers in `index`, which counts new ones.
 
     A label is hashable, not None, and equal to itself, which a NaN is not.
     """
     try:
         labels = values.tolist() if hasattr(values, "tolist") else list(values)
-        different = dict.fromkeys(labels)
+        numbers = np.fromiter(map(index.__getitem__, labels), np.int64, len(labels))
     except TypeError:
         raise ValueError(f"{name} is {reprlib.repr(values)}, expected a list of labels") from None
-    for label in different:
+    for label in index:
         if label is None or not _is_true(label == label):
             raise ValueError(f"{name}[{labels.index(label)}] is {label!r}, expected a label")
-    return labels, different
+    return labels, numbers
 
 
 def _is_true(value):
@@ -237,42 +252,45 @@ def _is_true(value):
         return bool(value)
 
 
+def new_index():
+    return defaultdict(count().__next__)
+
+
 def as_names(names, wins, n_items):
     """Names of the items as a tuple: `names`, or the labels of `wins`, or 0, 1, ..., n - 1."""
-    columns = getattr(wins, "columns", None)
+    columns, index = getattr(wins, "columns", None), new_index()
     if columns is not None and list(columns) != list(wins.index):
         raise ValueError(
             f"wins has rows {some(wins.index)} and columns {some(columns)}, expected the same"
         )
     if names is None:
         names = range(n_items) if columns is None else columns
-    names, different = as_labels("names", names)
-    if not n_items == len(names) == len(different):
+    names, _ = as_labels("names", names, index)
+    if not n_items == len(names) == len(index):
         raise ValueError(f"names is {some(names)}, expected {n_items} different labels")
     return tuple(names)
 
 
 def as_indices(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
-    winners, different = as_labels("winners", winners)
-    losers, others = as_labels("losers", losers)
+    index = new_index()
+    winners, first = as_labels("winners", winners, index)
+    losers, second = as_labels("losers", losers, index)
     if len(winners) != len(losers) or not winners:
         found = f"winners has {len(winners)} entries and losers has {len(losers)}"
         raise ValueError(f"{found}, expected the same number, at least one")
-    items = list(different | others)
-    types = {type(getattr(item, "item", lambda item=item: item)()).__name__ for item in items}
+    types = {type(getattr(item, "item", lambda item=item: item)()).__name__ for item in index}
     if len(types) > 1:
         found = " and ".join(sorted(types))
         raise ValueError(f"winners and losers have labels of type {found}, expected one type")
+    if (first == second).any():
+        k = (first == second).argmax()
+        raise ValueError(f"losers[{k}] is {losers[k]}, expected another item than the winner")
+    items = list(index)
     with suppress(TypeError):
         items.sort()
-    place = dict(zip(items, range(len(items)))).__getitem__
-    first, second = (np.fromiter(map(place, x), np.int64, len(x)) for x in (winners, losers))
-    same = first == second
-    if same.any():
-        k = same.argmax()
-        raise ValueError(f"losers[{k}] is {losers[k]}, expected another item than the winner")
-    return first, second, tuple(items)
+    place = np.argsort([index[item] for item in items])
+    return place[first], place[second], tuple(items)
 
 
 def some(items):

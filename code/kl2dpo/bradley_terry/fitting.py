@@ -249,8 +249,7 @@ class BradleyTerryFit:
         Its comparisons determine the differences in it without a prior: all items, if there is
         no penalty.
         """
-        winners, losers = self._rows.edges()
-        return tuple(self.items[k] for k in _climb.largest_group(winners, losers, len(self.items)))
+        return tuple(self.items[k] for k in _climb.largest_group(self._data))
 
     def _index(self, name, item):
         try:
