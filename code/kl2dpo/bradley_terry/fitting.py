@@ -181,8 +181,9 @@ class BradleyTerryFit:
 
     def coefficient_errors(self, *, kind=None):
         """Standard errors of the coefficients, a dictionary with the names of the covariates."""
-        rows = np.eye(len(self._theta))[len(self.items) :] if self.coefficients else ()
-        return {name: self._error(row, kind) for name, row in zip(self.coefficients, rows)}
+        place = np.arange(len(self._theta)) - len(self.items)
+        names = enumerate(self.coefficients)
+        return {name: self._error(1.0 * (place == k), kind) for k, name in names}
 
     def difference(self, item, other, *, kind=None):
         """By how much `item` is stronger than `other`, with its error, for any number of items.
