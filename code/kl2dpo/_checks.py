@@ -28,7 +28,7 @@ def as_array(name, value, *bounds, masked=False):
         array = np.ma.filled(value, np.nan)  # the data of any array; a masked entry is no number
         if array.dtype.kind not in "biufO":
             raise TypeError
-        array = (array - 0).astype(float)  # of objects, a text and None fail here
+        array = np.asarray(array - 0, dtype=float)  # of objects, texts and None fail here
     except Exception:  # whatever an object's own __array__ raises
         raise ValueError(f"{name} is {reprlib.repr(value)}, expected real numbers") from None
     if not array.size:
@@ -59,7 +59,7 @@ def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
     array = as_array(name, value)
     check_axis(name, array, axis)
-    refuse(array < 0, name, array, "a probability >= 0 (logits? kl_from_logits)")
+    refuse(array < 0, name, array, "a probability >= 0, not a logit or a sample")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
     expected = f"1 along axis {axis}, within {SUM_TOLERANCE} ({ADVICE})"
