@@ -71,9 +71,9 @@ def check_axis(name, array, axis):
     """A ValueError if `array` has no such axis."""
     if array.ndim == 0:
         raise ValueError(f"{name} is a single number, expected at least one dimension")
-    if not isinstance(axis, (int, np.integer)) or not -array.ndim <= axis < array.ndim:
-        axes = f"an integer from {-array.ndim} to {array.ndim - 1}"
-        raise ValueError(f"axis is {axis!r}, expected {axes}: {name} has shape {array.shape}")
+    known = [*range(-array.ndim, array.ndim)]
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis not in known:
+        raise ValueError(f"axis is {axis!r}, expected one of {known}: {name} has {array.ndim} axes")
 
 
 def check_shapes(**arrays):
