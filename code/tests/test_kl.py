@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
+from test_checks import Table
 
 import kl2dpo
 from kl2dpo.kl import (
@@ -435,16 +436,6 @@ def test_shapes_that_do_not_fit_are_refused():
         kl_normal([0, 1], 1, [0, 1, 2], 1)
     with refused(r"shapes do not broadcast: log_p \(2,\), log_q \(3,\)"):
         kl_estimators([0, 1], [0, 1, 2])
-
-
-class Table:
-    """What the package sees of a Series or a DataFrame of pandas: an array and the labels of its axes."""
-
-    def __init__(self, data, *axes):
-        self.data, self.axes = np.array(data), axes
-
-    def __array__(self, dtype=None, copy=None):
-        return self.data
 
 
 def test_labels_that_differ_are_refused():
