@@ -1,4 +1,5 @@
-"""The prediction of chapter 10, tested on a transformer that TRL's `DPOTrainer` trains.
+"""The prediction of chapter 10 of this course, *From Bradley–Terry to the DPO loss*, tested
+on a transformer that TRL's `DPOTrainer` trains.
 
     python3 -m venv /somewhere/trl
     cd code/examples

@@ -1,40 +1,40 @@
 """Argument checks, done once at the door of every public function."""
 
+import itertools
 import reprlib
 
 import numpy as np
 
 SUM_TOLERANCE = 1e-8
-
-
-def _first(bad):
-    """The index of the first True in `bad`, and how it is written after a name: ``[2, 0]``."""
-    index = np.argwhere(bad)[0]
-    return tuple(index), f"[{', '.join(map(str, index))}]" if index.size else ""
+ADVICE = "counts? divide by their sum; float32? normalise in float64; samples? see kl_estimators"
 
 
 def refuse(bad, name, array, expected):
     """A ValueError that names the first entry of `array` where `bad` is True, if there is one."""
     if bad.any():
-        index, where = _first(bad)
-        raise ValueError(f"{name}{where} is {array[index]}, expected {expected}")
+        index = np.argwhere(bad)[0].tolist()
+        raise ValueError(f"{name}{index or ''} is {array[tuple(index)]}, expected {expected}")
 
 
 _HOLDS = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
 
 
-def as_array(name, value, *bounds):
-    """Return `value` as an array of finite floats; each of the bounds is a pair like ``(">", 0)``."""
+def as_array(name, value, *bounds, masked=False):
+    """Return `value` as an array of finite floats; each of the bounds is a pair like ``(">", 0)``.
+
+    With `masked`, -inf is accepted too: the logarithm of a probability that was set to 0.
+    """
     try:
-        array = np.asarray(value)
+        array = np.ma.filled(value, np.nan)  # the data of any array; a masked entry is no number
         if array.dtype.kind not in "biufO":
             raise TypeError
-        array = array.astype(float)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+        array = np.asarray(array - 0, dtype=float)  # of objects, texts and None fail here
+    except Exception:  # whatever an object's own __array__ raises
         raise ValueError(f"{name} is {reprlib.repr(value)}, expected real numbers") from None
     if not array.size:
         raise ValueError(f"{name} is empty, of shape {array.shape}, expected at least one number")
-    refuse(~np.isfinite(array), name, array, "a finite number")
+    good = np.isfinite(array) | (masked & (array == -np.inf))
+    refuse(~good, name, array, "a finite number" + masked * " or -inf")
     for sign, limit in bounds:
         refuse(~_HOLDS[sign](array, limit), name, array, f"a number {sign} {limit}")
     return array
@@ -57,44 +57,23 @@ def as_count(name, value, at_least=1):
 
 def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
-    array = as_finite(name, value)
+    array = as_array(name, value)
     check_axis(name, array, axis)
-    refuse(array < 0, name, array, "a probability >= 0")
+    refuse(array < 0, name, array, "a probability >= 0, not a logit or a sample")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
-    bad = np.abs(total - 1) > SUM_TOLERANCE
-    if bad.any():
-        index, where = _first(bad)
-        at = f" at index {where}" if where else ""
-        raise ValueError(
-            f"{name} sums to {total[index]} along axis {axis}{at}, expected 1 within {SUM_TOLERANCE}"
-        )
+    expected = f"1 along axis {axis}, within {SUM_TOLERANCE} ({ADVICE})"
+    refuse(np.abs(total - 1) > SUM_TOLERANCE, f"the sum of {name}", total, expected)
     return array
-
-
-# The former names: they go with the last module that uses them.
-as_finite = as_array
-
-
-def as_positive(name, value):
-    return as_array(name, value, (">", 0))
-
-
-def as_positive_number(name, value):
-    return as_number(name, value, (">", 0))
 
 
 def check_axis(name, array, axis):
     """A ValueError if `array` has no such axis."""
-    if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):
-        raise ValueError(f"axis must be an integer, found {axis!r}")
     if array.ndim == 0:
         raise ValueError(f"{name} is a single number, expected at least one dimension")
-    if not -array.ndim <= axis < array.ndim:
-        raise ValueError(
-            f"axis is {axis}, but {name} has {array.ndim} dimension(s), "
-            f"expected an axis from {-array.ndim} to {array.ndim - 1}"
-        )
+    known = [*range(-array.ndim, array.ndim)]
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis not in known:
+        raise ValueError(f"axis is {axis!r}, expected one of {known}: {name} has {array.ndim} axes")
 
 
 def check_shapes(**arrays):
@@ -104,6 +83,17 @@ def check_shapes(**arrays):
     except ValueError:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"shapes do not broadcast: {found}") from None
+
+
+def check_labels(axis=-1, **values):
+    """A ValueError if labels, as tables of pandas have them, differ: entries pair by position."""
+    tables = {name: list(map(list, t.axes)) for name, t in values.items() if hasattr(t, "axes")}
+    labels = {name: [table.pop(axis), *table] for name, table in tables.items()}
+    for p, q in itertools.combinations(labels, 2):
+        differing = [(x, y) for x, y in zip(labels[p], labels[q]) if x != y]
+        if differing:
+            found = f"{p} and {q} have labels that differ, {reprlib.repr(differing[0])}"
+            raise ValueError(f"{found}: align them, for example by {p}, {q} = {p}.align({q})")
 
 
 def outcomes_last(axis, **arrays):
@@ -120,9 +110,13 @@ def outcomes_last(axis, **arrays):
     return moved.values()
 
 
-def log_of_base(base):
-    """The natural logarithm of `base`: what divides nats to give units of that base."""
-    array = as_finite("base", base)
-    if array.ndim or array <= 0 or array == 1:
-        raise ValueError(f"base is {base!r}, expected one number > 0 other than 1")
-    return np.log(array)
+# The former names: they go with the last module that uses them.
+as_finite = as_array
+
+
+def as_positive(name, value):
+    return as_array(name, value, (">", 0))
+
+
+def as_positive_number(name, value):
+    return as_number(name, value, (">", 0))

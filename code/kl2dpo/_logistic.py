@@ -14,8 +14,15 @@ def minus_log_sigmoid(t):
     return np.logaddexp(0, -t)
 
 
+@np.errstate(over="ignore")
+def logsumexp(logits):
+    """ln sum(exp(logits)) over the last axis; the shift by the largest keeps exp from overflowing."""
+    largest = logits.max(axis=-1, keepdims=True)
+    return largest + np.log(np.exp(logits - largest).sum(axis=-1, keepdims=True))
+
+
+@np.errstate(over="ignore")
 def log_softmax(logits):
-    """ln softmax over the last axis; the shift by the largest logit keeps exp from overflowing."""
-    with np.errstate(over="ignore"):
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """ln softmax over the last axis, shifted first: far from 0, logits have few digits to spare."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - logsumexp(shifted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = ROOT / "chapters"
@@ -220,3 +221,70 @@ def test_table_of_contents_lists_every_page():
         p.relative_to(ROOT).with_suffix("").as_posix() for p in pages(".ipynb") + pages(".md")
     ]
     assert sorted(listed) == sorted(present)
+
+
+@cache
+def chapters():
+    """Number and title of each chapter, in the order of the table of contents."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    parts = [part["chapters"] for part in toc["parts"] if part.get("numbered")]
+    paths = [(ROOT / f"{chapter['file']}.ipynb").resolve() for part in parts for chapter in part]
+    titles = [re.search(r"^# (.*)$", text_of(path), re.MULTILINE)[1] for path in paths]
+    return {path: (number, title) for number, (path, title) in enumerate(zip(paths, titles), 1)}
+
+
+NUMBER = r"[Cc]hapter\s+(?P<number>\d+)"
+# [chapter 2](properties.ipynb), [the frontier](rlhf.ipynb#the-frontier) of chapter 9, and
+# {eq}`of chapter 4 <eq-objective>`; in the package, chapter 4 of this course, *KL as a leash*.
+LINKED = re.compile(rf"\[[^\]]*{NUMBER}[^\]]*\]\((?P<target>[^)#\s]+)[^)\s]*\)", re.DOTALL)
+BESIDE = re.compile(rf"\]\((?P<target>[^)#\s]+)[^)\s]*\)\**\s+(?:of|in|from)\s+{NUMBER}")
+ROLE = re.compile(rf"\{{[\w:]+\}}`[^`<]*{NUMBER}[^`<]*<(?P<target>[^`>]+)>`")
+NAMED = re.compile(rf"{NUMBER}\s+of\s+this\s+course,\s+\*(?P<title>[^*]+)\*")
+ROW = re.compile(r"^\| *(?P<number>\d+) *\| *\[(?P<title>[^\]]+)\]", re.MULTILINE)
+LOOSE = re.compile(r"[Cc]hapters?\s+(\d+)")
+
+
+@cache
+def page_of_label():
+    everything = pages(".ipynb") + pages(".md")
+    return {label: path.resolve() for path in everything for label in labels_of(path)}
+
+
+@pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
+def test_number_of_a_chapter_is_that_of_the_page_beside_it(path):
+    rest, compared, wrong = text_of(path), set(), []
+    for form in (LINKED, BESIDE, ROLE):
+        for match in form.finditer(rest):
+            target = match["target"]
+            page = page_of_label()[target] if form is ROLE else (path.parent / target).resolve()
+            if chapters().get(page, [None])[0] != int(match["number"]):
+                wrong.append(match[0])
+            compared.add(match["number"])
+        rest = form.sub("", rest)
+    assert not wrong
+    # Further reading has the chapters of other books. Headings, captions and code have no links:
+    # there, the number is one that the same page has beside a link.
+    prose = rest.partition("\n## Further reading")[0]
+    loose = LOOSE.findall("\n".join(re.findall("^#.*", prose, re.MULTILINE)))
+    if path.suffix == ".ipynb":
+        code = [cell for cell in read(path).cells if cell.cell_type == "code"]
+        loose += LOOSE.findall("\n".join(f"{cell.source} {cell.metadata}" for cell in code))
+    loose = sorted(set(loose) - compared)
+    assert not loose + LOOSE.findall(re.sub("^#.*", "", prose, flags=re.MULTILINE)), "no link"
+
+
+def test_number_and_title_of_a_chapter_in_the_package_and_the_readme():
+    titles = dict(chapters().values())
+    package = [
+        path for name in ("kl2dpo", "examples") for path in (ROOT / "code" / name).glob("*.py")
+    ]
+    for path in [ROOT / "README.md", *package]:
+        text = path.read_text(encoding="utf-8")
+        for form in (NAMED, ROW):
+            for match in form.finditer(text):
+                title = " ".join(match["title"].split())
+                assert title == titles[int(match["number"])], f"{path.name}: {match[0]}"
+            text = form.sub("", text)
+        # In a reference, "2nd ed., chapter 10" is a chapter of a book.
+        loose = LOOSE.findall(re.sub(r"ed\., chapter \d+", "", text))
+        assert not loose, f"{path.name}: {loose} without a title"
