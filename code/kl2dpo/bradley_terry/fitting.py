@@ -326,8 +326,7 @@ def fit(
         Precision of a Gaussian prior; above 0 the estimate is finite for all data.
     tol : float, default 1e-10
         The fit has converged when, for each parameter, what pushes it up and what pushes it
-        down differ by at most the fraction `tol` of their sum (chapter 6 explains these
-        pushes). Newman's step is then at most about 2 tol.
+        down differ by at most the fraction `tol` of their sum. Newman's step is then at most about 2 tol.
     max_iter : int, default 10000
         The largest number of evaluations of the score.
 
