@@ -107,17 +107,14 @@ def _square(z, target):
 
 
 # What a loss may take, and within which bounds.
-ARGUMENTS = (
-    *("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected"),
-    *("chosen_length", "rejected_length"),
-)
-_ARRAYS = dict.fromkeys(ARGUMENTS[:4], ("<=", 0)) | dict.fromkeys(ARGUMENTS[4:], (">=", 1))
-_ARRAYS |= {"nll_weight": (">=", 0)}
-_NUMBERS = {"label_smoothing": ((">=", 0), ("<", 0.5))} | dict.fromkeys(
-    ("beta", "tau"), ((">", 0),)
-)
+_LOGPS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
+_LENGTHS = ("chosen_length", "rejected_length")
 _WEIGHTS = ("gamma", "lambda_", "kl", "desirable_weight", "undesirable_weight")
-_NUMBERS |= dict.fromkeys(_WEIGHTS, ((">=", 0),))
+_ARRAYS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1))
+_ARRAYS |= {"nll_weight": (">=", 0)}
+_NUMBERS = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
+_NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
+ARGUMENTS = _LOGPS + _LENGTHS
 
 
 def _as_arguments(given):

@@ -102,7 +102,7 @@ class _SoftmaxPolicy:
 
     def _check_like(self, reference):
         if repr(reference) != repr(self):
-            raise ValueError(f"reference is {reprlib.repr(reference)}, expected a {self!r}")
+            raise ValueError(f"reference is {reference!r}, expected {self!r}")
 
     def _tokens(self, prompts, responses, name="responses"):
         prompts = self._as_prompts(prompts)
@@ -386,9 +386,10 @@ def train(
                 policy.parameters = as_array("parameters", moved)
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
-        if due and record is not None:
-            now |= record(policy.copy())
-        for name, value in now.items():
+        more = record(policy.copy()) if due and record is not None else {}
+        if not isinstance(more, dict):
+            raise ValueError(f"record returned {more!r}, expected a dictionary")
+        for name, value in (now | more).items():
             history.setdefault(name, []).append(value)
     return Training(policy, {name: np.array(values) for name, values in history.items()})
 
