@@ -112,7 +112,7 @@ _LENGTHS = ("chosen_length", "rejected_length")
 _WEIGHTS = ("gamma", "lambda_", "kl", "desirable_weight", "undesirable_weight")
 _ARRAYS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1))
 _ARRAYS |= {"nll_weight": (">=", 0)}
-_NUMBERS = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
+_NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
 _NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
 ARGUMENTS = _LOGPS + _LENGTHS
 
@@ -195,21 +195,38 @@ def _checked_loss_and_gradient(loss, arguments, options):
 def gradient(loss, *arguments, **options):
     r"""Derivatives of a loss by `policy_chosen` and by `policy_rejected`.
 
-    With h the margin of `log_ratio_margin` and z what the loss takes the logarithm of the
-    logistic function of, :math:`\partial \mathcal{L} / \partial \ln \pi(y_w)` is
+    With h the margin of `log_ratio_margin`, z what stands in :math:`\ln \sigma(\cdot)` in the
+    loss, and :math:`[\,\cdot\,]` 1 where true and 0 where not, the derivatives are
 
-    - `dpo_loss`: :math:`-\beta\, [(1 - \varepsilon)\, \sigma(-\beta h) - \varepsilon\, \sigma(\beta h)]`
-    - `robust_dpo_loss`:
-      :math:`-\beta\, [(1 - \varepsilon)\, \sigma(-\beta h) + \varepsilon\, \sigma(\beta h)] / (1 - 2 \varepsilon)`
-    - `ipo_loss`: :math:`2\, (h - 1 / (2 \tau))`
-    - `hinge_loss`: :math:`-\beta\, [\beta h < 1]`
-    - `sigmoid_norm_loss`, `simpo_loss`: :math:`-\beta\, \sigma(-z) / |y_w|`
-    - `orpo_loss`: :math:`-(1 + \lambda\, \sigma(-z) / (1 - e^{\ell_w})) / |y_w|`
-    - `kto_loss`: :math:`-\lambda_D\, \beta\, \sigma(u)\, \sigma(-u)`
+    .. list-table::
+       :header-rows: 1
 
-    The derivative by :math:`\ln \pi(y_l)` is the same with the other sign, for the last three
-    lines with :math:`|y_l|`, without the 1 and with :math:`\ell_l`, and with
-    :math:`\lambda_U` and v. The weight of an NLL term is subtracted from the first one.
+       * - loss
+         - by :math:`\ln \pi(y_w)`
+         - by :math:`\ln \pi(y_l)`
+       * - `dpo_loss`
+         - :math:`-\beta\, (1 - \varepsilon)\, \sigma(-\beta h) + \beta\, \varepsilon\, \sigma(\beta h)`
+         - the same, times -1
+       * - `robust_dpo_loss`
+         - :math:`-\beta\, \dfrac{(1 - \varepsilon)\, \sigma(-\beta h) + \varepsilon\, \sigma(\beta h)}{1 - 2 \varepsilon}`
+         - the same, times -1
+       * - `ipo_loss`
+         - :math:`2\, (h - 1 / (2 \tau))`
+         - the same, times -1
+       * - `hinge_loss`
+         - :math:`-\beta\, [\beta h < 1]`
+         - the same, times -1
+       * - `sigmoid_norm_loss`, `simpo_loss`
+         - :math:`-\beta\, \sigma(-z) / |y_w|`
+         - :math:`\beta\, \sigma(-z) / |y_l|`
+       * - `orpo_loss`
+         - :math:`-\dfrac{1}{|y_w|} \Bigl( 1 + \dfrac{\lambda\, \sigma(-z)}{1 - e^{\ell_w}} \Bigr)`
+         - :math:`\dfrac{1}{|y_l|}\, \dfrac{\lambda\, \sigma(-z)}{1 - e^{\ell_l}}`
+       * - `kto_loss`
+         - :math:`-\lambda_D\, \beta\, \sigma(u)\, \sigma(-u)`
+         - :math:`\lambda_U\, \beta\, \sigma(v)\, \sigma(-v)`
+
+    A term for the likelihood subtracts `nll_weight` from the first.
 
     Parameters
     ----------

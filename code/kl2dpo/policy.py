@@ -9,7 +9,6 @@ import contextlib
 import copy
 import inspect
 import itertools
-import reprlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -85,12 +84,12 @@ class _SoftmaxPolicy:
         In a `BigramPolicy` every written token y adds this in the row of its last token.
         """
         tokens = self._tokens(prompts, responses)
-        weights = _as_one_each("weights", weights, len(tokens.lengths))
+        weights = _as_shaped("weights", weights, tokens.lengths.shape)
         return tokens.gradient(log_softmax(self.parameters), weights)
 
     def lengths(self, responses):
         """Number of written tokens of each response, an end token included, shape (m,)."""
-        return self._cells("responses", responses)[1].sum(axis=1)
+        return self._cells("responses", responses, "m")[1].sum(axis=1)
 
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
@@ -106,14 +105,12 @@ class _SoftmaxPolicy:
 
     def _tokens(self, prompts, responses, name="responses"):
         prompts = self._as_prompts(prompts)
-        cells, written = self._cells(name, responses)
-        if len(prompts) != len(cells):
-            raise ValueError(f"{name} has {len(cells)} rows, expected one a prompt: {len(prompts)}")
+        cells, written = self._cells(name, responses, len(prompts))
         cells = cells + self.parameters[0].size * prompts[:, None]
         return _Tokens(cells[written], written.sum(axis=1))
 
     def _as_prompts(self, prompts):
-        return _as_indices("prompts", prompts, len(self.parameters))
+        return _as_indices("prompts", prompts, ("m",), len(self.parameters))
 
 
 class TabularPolicy(_SoftmaxPolicy):
@@ -143,9 +140,7 @@ class TabularPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits):
-        logits = as_array("logits", logits)
-        _check_shape("logits", logits, "(n_prompts, n_responses)", logits.ndim == 2)
-        self.parameters = logits
+        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_responses"))
 
     def probabilities(self):
         """Probability of each response, shape (n_prompts, n_responses)."""
@@ -155,8 +150,8 @@ class TabularPolicy(_SoftmaxPolicy):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
         return _draw(self.probabilities()[self._as_prompts(prompts)], rng)
 
-    def _cells(self, name, responses):
-        cells = _as_indices(name, responses, self.parameters.shape[1])[:, None]
+    def _cells(self, name, responses, m):
+        cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
         return cells, np.ones(cells.shape, dtype=bool)
 
     def _kl(self, steps):
@@ -197,10 +192,7 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        logits = as_array("logits", logits)
-        fits = logits.ndim == 3 and logits.shape[1] == logits.shape[2]
-        _check_shape("logits", logits, "(n_prompts, n_tokens, n_tokens)", fits)
-        self.parameters = logits
+        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_tokens", "n_tokens"))
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -224,9 +216,9 @@ class BigramPolicy(_SoftmaxPolicy):
         grid = np.indices((n_tokens,) * self.max_length).reshape(self.max_length, -1).T
         return grid[np.all((grid == 0) | _written(grid), axis=1)]
 
-    def _cells(self, name, responses):
+    def _cells(self, name, responses, m):
         n_tokens = self.parameters.shape[1]
-        responses = _as_indices(name, responses, n_tokens, self.max_length)
+        responses = _as_indices(name, responses, (m, self.max_length), n_tokens)
         written = _written(responses)
         refuse((responses != 0) & ~written, name, responses, "0 after the end")
         last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
@@ -363,7 +355,7 @@ def train(
     array([[2., 1., 2.]])
     """
     if not isinstance(policy, _SoftmaxPolicy):
-        raise ValueError(f"policy is {reprlib.repr(policy)}, expected one of kl2dpo.policy")
+        raise ValueError(f"policy is {policy!r}, expected one of kl2dpo.policy")
     reference = policy.copy() if reference is None else reference
     policy._check_like(reference)
     if optimizer not in ("adam", "gd"):
@@ -382,8 +374,7 @@ def train(
             if step > 0:
                 pull = ridge * (policy.parameters - reference.parameters)
                 downhill = direction(next(batches).gradient(policy) + pull)
-                moved = policy.parameters - learning_rate * downhill
-                policy.parameters = as_array("parameters", moved)
+                policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
         more = record(policy.copy()) if due and record is not None else {}
@@ -438,7 +429,8 @@ class _Data(NamedTuple):
             "logps/rejected": logps[1],
         }
         now = {name: self.share @ values for name, values in means.items()}
-        now["kl"] = policy.kl_from(reference).mean()
+        with np.errstate(all="ignore"):
+            now["kl"] = policy.kl_from(reference).mean()
         return {name: as_number(name, value) for name, value in now.items()}
 
 
@@ -474,12 +466,12 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
     try:
         prompts, *responses, counts = PreferencePairs(*pairs)
     except TypeError:
-        raise ValueError(f"pairs is {reprlib.repr(pairs)}, expected PreferencePairs") from None
+        raise ValueError(f"pairs is {pairs!r}, expected PreferencePairs") from None
     sides = [policy._tokens(prompts, *side) for side in zip(responses, ("chosen", "rejected"))]
     models = [log_softmax(model.parameters) for model in (policy, reference)]
     now, ref = (np.array([side.log_prob(model) for side in sides]) for model in models)
-    m = now.shape[1]
-    counts = _as_one_each("counts", np.ones(m) if counts is None else counts, m, (">=", 0))
+    m = len(now[0])
+    counts = _as_shaped("counts", np.ones(m) if counts is None else counts, (m,), (">=", 0))
     with np.errstate(over="ignore"):
         share = counts / as_number("(sum of counts)", counts.sum(), (">", 0))
 
@@ -491,14 +483,15 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
     except TypeError as error:
         raise ValueError(f"{loss.__name__} {error}") from None
     if given["nll_weight"].ndim:
-        _as_one_each("nll_weight", nll_weight, m)
+        _as_shaped("nll_weight", nll_weight, (m,))
     loss(**given)  # refuses what cannot be right from the start
     return _Data(loss, given, share, sides, ref), counts
 
 
 def _schedule(data, counts, steps, epochs, batch_size, rng):
     """The number of steps, and what each of them looks at: all the data, or a batch."""
-    for name, value in [("steps", steps), ("epochs", epochs), ("batch_size", batch_size)]:
+    as_count("steps", steps)
+    for name, value in [("epochs", epochs), ("batch_size", batch_size)]:
         as_count(name, 1 if value is None else value)
     if batch_size is None:
         return epochs or steps, itertools.repeat(data)
@@ -517,25 +510,21 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _as_one_each(name, value, m, *bounds):
-    """Return `value` as m numbers."""
+def _as_shaped(name, value, shape, *bounds):
+    """Return `value` as an array of that shape, where a word stands for any one length."""
     array = as_array(name, value, *bounds)
-    _check_shape(name, array, f"({m},)", array.shape == (m,))
+    of_word = dict(zip(shape, array.shape))
+    expected = tuple(of_word.get(n) if isinstance(n, str) else n for n in shape)
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}, expected ({', '.join(map(str, shape))})")
     return array
 
 
-def _as_indices(name, value, below, width=None):
-    """Return `value` as indices from 0 to below - 1: a row, or rows of the given width."""
-    indices = as_array(name, value, (">=", 0), ("<", below))
+def _as_indices(name, value, shape, below):
+    """Return `value` as indices from 0 to below - 1."""
+    indices = _as_shaped(name, value, shape, (">=", 0), ("<", below))
     refuse(indices % 1 != 0, name, indices, "an integer")
-    fits = indices.ndim and indices.shape[1:] == (() if width is None else (width,))
-    _check_shape(name, indices, "(m,)" if width is None else f"(m, {width})", fits)
     return indices.astype(np.intp)
-
-
-def _check_shape(name, array, expected, fits):
-    if not fits:
-        raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
 
 
 def _written(responses):

@@ -223,11 +223,10 @@ def _as_problem(beta, **arrays):
     """Return all arguments as arrays that fit each other."""
     for name, value in arrays.items():
         rewards = name == "reward"
-        arrays[name] = as_array(name, value) if rewards else as_probabilities(name, value, -1)
+        array = as_array(name, value) if rewards else as_probabilities(name, value, -1)
+        arrays[name] = np.atleast_1d(array)
+    arrays = dict(zip(arrays, outcomes_last(-1, **arrays)))
     beta = as_array("beta", beta, (">", 0))
-    arrays = dict(
-        zip(arrays, outcomes_last(-1, **{k: np.atleast_1d(a) for k, a in arrays.items()}))
-    )
     check_shapes(**{name: array[..., 0] for name, array in arrays.items()}, beta=beta)
     return *arrays.values(), beta
 
