@@ -135,7 +135,8 @@ def optimal_policy(reference, reward, beta):
     array([0.44226, 0.06634, 0.4914 ])
     """
     logits, log_z = _tilt(reference, reward, beta)
-    policy = np.exp(logits - log_z[..., None])
+    with np.errstate(over="ignore"):
+        policy = np.exp(logits - log_z[..., None])
     # Rounding of log_z is common to all responses: take it out.
     return policy / policy.sum(axis=-1, keepdims=True)
 
@@ -173,7 +174,8 @@ def optimal_value(reference, reward, beta):
     reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
     log_z = log_partition(reference, reward, beta)
     mean = np.sum(reference * reward, axis=-1)
-    excess = (reward - mean[..., None]) / beta[..., None]
+    with np.errstate(over="ignore"):
+        excess = (reward - mean[..., None]) / beta[..., None]
     # Under a tight leash ln Z is tiny: its difference from mean / beta must not be rounded.
     near = np.log1p(np.sum(reference * np.expm1(np.clip(excess, -1, 1)), axis=-1))
     is_near = np.abs(excess).max(axis=-1) < 1
@@ -234,9 +236,7 @@ def _as_problem(beta, **arrays):
 def _tilt(reference, reward, beta):
     """The logarithms of the weights ref * exp(r / beta), and that of their sum."""
     reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
-    with np.errstate(over="ignore"):
-        exponent = as_array("(reward / beta)", reward / beta[..., None])
-    with np.errstate(divide="ignore"):
-        logits = np.log(reference) + exponent
-    largest = logits.max(axis=-1, keepdims=True)
-    return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))
+    with np.errstate(over="ignore", divide="ignore"):
+        logits = np.log(reference) + as_array("(reward / beta)", reward / beta[..., None])
+        largest = logits.max(axis=-1, keepdims=True)
+        return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))

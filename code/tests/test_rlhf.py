@@ -97,6 +97,12 @@ def test_large_rewards(scale):
     assert_allclose(near, [0.25, 0.75], rtol=1e-11)
 
 
+def test_the_largest_rewards():
+    reward = [1.7e308, -1.7e308]
+    assert optimal_policy([0.5, 0.5], reward, 1).tolist() == [1, 0]
+    assert_allclose(optimal_value([0.5, 0.5], reward, 1), 1.7e308)
+
+
 def test_large_rewards_of_several_prompts():
     partition = log_partition([[0.5, 0.5]] * 2, [[0, 0], [1e4, 1e4]], 1)
     assert_allclose(partition, [0, 1e4], atol=1e-9)
