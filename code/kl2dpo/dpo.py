@@ -115,6 +115,7 @@ _ARRAYS |= {"nll_weight": (">=", 0)}
 _NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
 _NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
 ARGUMENTS = _LOGPS + _LENGTHS
+_LOSSES: list = []  # all that `pairwise` has made
 
 
 def _as_arguments(given):
@@ -163,9 +164,6 @@ def pairwise(formula):
     loss.__dict__["__signature__"] = inspect.Signature([*parameters, nll_weight])
     _LOSSES.append(loss)
     return loss
-
-
-_LOSSES: list = []
 
 
 def checked_arguments(loss, *arguments, **options):
@@ -485,9 +483,8 @@ def sigmoid_norm_loss(
     >>> float(sigmoid_norm_loss(-4.0, -6.0, -6.0, -6.0, 4, 3, beta=2.0).round(6))
     0.313262
     """
-    z = (policy_chosen - ref_chosen) / chosen_length
-    z = z - (policy_rejected - ref_rejected) / rejected_length
-    loss, slope = _logistic(beta * z)
+    chosen, rejected = policy_chosen - ref_chosen, policy_rejected - ref_rejected
+    loss, slope = _logistic(beta * (chosen / chosen_length - rejected / rejected_length))
     return loss, beta * slope / chosen_length, -beta * slope / rejected_length
 
 

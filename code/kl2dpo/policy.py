@@ -497,9 +497,7 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
         return epochs or steps, itertools.repeat(data)
     refuse(counts % 1 != 0, "counts", counts, "an integer, because batch_size is given")
     comparisons = np.repeat(np.arange(len(counts)), counts.astype(int))
-    if batch_size > len(comparisons):
-        expected = f"at most the {len(comparisons)} comparisons"
-        raise ValueError(f"batch_size is {batch_size}, expected {expected}")
+    as_number("batch_size", batch_size, ("<=", len(comparisons)))
 
     def batches():
         while True:

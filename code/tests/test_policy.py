@@ -526,7 +526,7 @@ def test_bad_policies_and_responses_are_refused(call, message):
         ({"log_every": 0}, "log_every is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 21}, "batch_size is 21.* 20"),
-        ({"batch_size": 2**63}, "batch_size is 9223372036854775808"),
+        ({"batch_size": 2**63}, "batch_size is 9.*e[+]18.* 20"),
         ({"seed": -1}, "seed is -1"),
         ({"beta": -1}, "beta is -1"),
         ({"gamma": 1}, "dpo_loss .*'gamma'"),
