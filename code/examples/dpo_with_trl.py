@@ -36,7 +36,7 @@ from trl import DPOConfig, DPOTrainer
 
 from kl2dpo.bradley_terry import fit
 from kl2dpo.datasets import football
-from kl2dpo.dpo import tabular_optimum
+from kl2dpo.rlhf import optimal_policy
 
 PROMPT = "Who wins ?"
 # Answers of different lengths, with a word in common: a log-probability is a sum over tokens.
@@ -164,7 +164,7 @@ def predictions(reference_log_probs, beta):
     share = wins[winner, loser] / wins.sum()
     margins = strengths[winner] - strengths[loser]
     reference = np.exp(reference_log_probs)
-    policy = tabular_optimum(reference / reference.sum(), strengths, beta)
+    policy = optimal_policy(reference / reference.sum(), strengths, beta)
     return {
         "loss": share @ np.logaddexp(0, -margins),
         "rewards/margins": share @ margins,

@@ -1,61 +1,47 @@
-"""Losses on preference pairs: DPO and its relatives, each with its gradient.
+r"""Losses on preference pairs: DPO and its relatives, each with its gradient.
 
 The arguments are log-probabilities of whole responses: sums over their tokens, natural
 logarithms. ``policy_chosen[k]`` belongs to the chosen response of pair k under the policy,
 ``ref_rejected[k]`` to the rejected one under the reference, and so on. All arrays broadcast.
-Every loss is returned pair by pair; training takes the mean.
+Every loss is returned pair by pair; training takes the mean. `gradient` has the derivatives.
 
-A gradient function returns the derivatives of the loss of each pair with respect to
-`policy_chosen` and to `policy_rejected`.
+Every loss takes one option more, `nll_weight`: it adds the negative log-likelihood of the
+chosen response, as DPO + NLL or RPO does.
+
+.. math:: \mathcal{L} - \lambda \ln \pi(y_w)
+
+The weight :math:`\lambda \geq 0` is one number, or one for each pair: divided by the lengths
+of the chosen responses, it weighs their mean over tokens (Pang et al., 2024, *Iterative
+Reasoning Preference Optimization*).
 """
 
+import functools
+import inspect
 from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import (
-    as_finite,
-    as_number,
-    as_positive,
-    as_positive_number,
-    check_shapes,
-    refuse,
-)
+from kl2dpo._checks import as_array, as_number, check_shapes
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
-from kl2dpo.rlhf import tilted
 
 __all__ = [
-    "ImplicitRewards",
     "PairGradient",
-    "dpo_gradient",
     "dpo_loss",
-    "hinge_gradient",
+    "gradient",
     "hinge_loss",
-    "implicit_rewards",
-    "ipo_gradient",
     "ipo_loss",
-    "kto_gradient",
     "kto_loss",
     "log_ratio_margin",
-    "orpo_gradient",
     "orpo_loss",
-    "robust_dpo_gradient",
+    "pairwise",
     "robust_dpo_loss",
-    "simpo_gradient",
+    "sigmoid_norm_loss",
     "simpo_loss",
-    "tabular_optimum",
 ]
 
 
 class PairGradient(NamedTuple):
     """Derivatives of a pair's loss by the log-probabilities of its two responses."""
-
-    chosen: np.ndarray
-    rejected: np.ndarray
-
-
-class ImplicitRewards(NamedTuple):
-    """Implicit rewards of the two responses of each pair."""
 
     chosen: np.ndarray
     rejected: np.ndarray
@@ -79,7 +65,8 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
     Raises
     ------
     ValueError
-        If a log-probability is NaN, infinite or positive, or the shapes do not broadcast.
+        If a log-probability is NaN, infinite or positive, the shapes do not broadcast, or
+        the margin is too large for a float.
 
     References
     ----------
@@ -90,47 +77,194 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
     >>> float(log_ratio_margin(-1.0, -3.0, -2.0, -2.0))
     2.0
     """
-    chosen, rejected = _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return chosen - rejected
+    chosen, rejected, ref_chosen, ref_rejected = _as_arguments(locals()).values()
+    with np.errstate(over="ignore"):
+        return as_array("the margin", chosen - ref_chosen - (rejected - ref_rejected))[()]
 
 
-def implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
-    r"""Rewards that the policy implies, up to a constant for each prompt.
+# The links. Each is a function of a margin z, and its derivative.
 
-    .. math:: \hat r(y) = \beta \ln \frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}
+
+def _logistic(z):
+    """-ln sigmoid(z): DPO, SimPO, ORPO."""
+    return minus_log_sigmoid(z), -sigmoid(-z)
+
+
+def _labels(z, right, wrong):
+    """-right ln sigmoid(z) - wrong ln sigmoid(-z): wrong labels in DPO."""
+    (up, up_slope), (down, down_slope) = _logistic(z), _logistic(-z)
+    return right * up + wrong * down, right * up_slope - wrong * down_slope
+
+
+def _hinge(z):
+    """max(0, 1 - z): SLiC. At the kink, where it has no derivative, 0."""
+    return np.maximum(0.0, 1 - z), np.where(z < 1, -1.0, 0.0)
+
+
+def _square(z, target):
+    """(z - target)^2: IPO."""
+    return (z - target) ** 2, 2 * (z - target)
+
+
+# What a loss may take, and within which bounds.
+_LOGPS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
+_LENGTHS = ("chosen_length", "rejected_length")
+_WEIGHTS = ("gamma", "lambda_", "kl", "desirable_weight", "undesirable_weight")
+_ARRAYS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1))
+_ARRAYS |= {"nll_weight": (">=", 0)}
+_NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
+_NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
+ARGUMENTS = _LOGPS + _LENGTHS
+_LOSSES: list = []  # all that `pairwise` has made
+
+
+def _as_arguments(given):
+    """The arguments of a loss, checked by their names."""
+    arrays = {k: as_array(k, v, _ARRAYS[k]) for k, v in given.items() if k in _ARRAYS}
+    check_shapes(**arrays)
+    numbers = {k: as_number(k, v, *_NUMBERS[k]) for k, v in given.items() if k in _NUMBERS}
+    return given | arrays | numbers
+
+
+def pairwise(formula):
+    """Make a loss of a function that returns its values and the slopes of its two responses.
+
+    A decorator: all losses of this module are made by it, and your own can be.
 
     Parameters
     ----------
-    policy_chosen, policy_rejected, ref_chosen, ref_rejected
-        As in `log_ratio_margin`.
-    beta : float, default 0.1
-        Tightness of the leash (> 0).
+    formula : callable
+        A function of `policy_chosen`, `policy_rejected` and those of `ref_chosen`,
+        `ref_rejected`, `chosen_length`, `rejected_length` that it needs, under these names,
+        and of options by keyword. It returns the loss of each pair, and its derivatives by
+        `policy_chosen` and by `policy_rejected`.
 
     Returns
     -------
-    ImplicitRewards
+    callable
+        The loss: it checks its arguments, has the option `nll_weight`, and can be given to
+        `gradient` and to `kl2dpo.policy.train`.
+
+    Examples
+    --------
+    >>> @pairwise
+    ... def exponential_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
+    ...     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    ...     return np.exp(-beta * h), -beta * np.exp(-beta * h), beta * np.exp(-beta * h)
+    >>> float(gradient(exponential_loss, -1.0, -3.0, -1.0, -3.0, beta=0.5).chosen)
+    -0.5
+    """
+
+    @functools.wraps(formula)
+    def loss(*arguments, **options):
+        return _checked_loss_and_gradient(loss, arguments, options)[0]
+
+    nll_weight = inspect.Parameter("nll_weight", inspect.Parameter.KEYWORD_ONLY, default=0.0)
+    parameters = inspect.signature(formula).parameters.values()
+    loss.__dict__["__signature__"] = inspect.Signature([*parameters, nll_weight])
+    _LOSSES.append(loss)
+    return loss
+
+
+def checked_arguments(loss, *arguments, **options):
+    """The arguments of a loss by their names, its defaults among them."""
+    bound = inspect.signature(loss).bind(*arguments, **options)
+    bound.apply_defaults()
+    return _as_arguments(bound.arguments)
+
+
+def loss_and_gradient(loss, nll_weight, **given):
+    """Both at once, from arguments that are checked."""
+    value, chosen, rejected = loss.__wrapped__(**given)
+    value = value - nll_weight * given["policy_chosen"]
+    return value, PairGradient(chosen - nll_weight, rejected)
+
+
+def _checked_loss_and_gradient(loss, arguments, options):
+    given = checked_arguments(loss, *arguments, **options)
+    with np.errstate(all="ignore"):
+        value, slopes = loss_and_gradient(loss, **given)
+    numbers = ", ".join(f"{name}={given[name]}" for name in given if name in _NUMBERS)
+    for result in (value, *slopes):
+        as_array(f"({loss.__name__} at {numbers})", result)
+    return value, slopes
+
+
+def gradient(loss, *arguments, **options):
+    r"""Derivatives of a loss by `policy_chosen` and by `policy_rejected`.
+
+    With h the margin of `log_ratio_margin`, z what stands in :math:`\ln \sigma(\cdot)` in the
+    loss, and :math:`[\,\cdot\,]` 1 where true and 0 where not, the derivatives are
+
+    .. list-table::
+       :header-rows: 1
+
+       * - loss
+         - by :math:`\ln \pi(y_w)`
+         - by :math:`\ln \pi(y_l)`
+       * - `dpo_loss`
+         - :math:`-\beta\, (1 - \varepsilon)\, \sigma(-\beta h) + \beta\, \varepsilon\, \sigma(\beta h)`
+         - the same, times -1
+       * - `robust_dpo_loss`
+         - :math:`-\beta\, \dfrac{(1 - \varepsilon)\, \sigma(-\beta h) + \varepsilon\, \sigma(\beta h)}{1 - 2 \varepsilon}`
+         - the same, times -1
+       * - `ipo_loss`
+         - :math:`2\, (h - 1 / (2 \tau))`
+         - the same, times -1
+       * - `hinge_loss`
+         - :math:`-\beta\, [\beta h < 1]`
+         - the same, times -1
+       * - `sigmoid_norm_loss`, `simpo_loss`
+         - :math:`-\beta\, \sigma(-z) / |y_w|`
+         - :math:`\beta\, \sigma(-z) / |y_l|`
+       * - `orpo_loss`
+         - :math:`-\dfrac{1}{|y_w|} \Bigl( 1 + \dfrac{\lambda\, \sigma(-z)}{1 - e^{\ell_w}} \Bigr)`
+         - :math:`\dfrac{1}{|y_l|}\, \dfrac{\lambda\, \sigma(-z)}{1 - e^{\ell_l}}`
+       * - `kto_loss`
+         - :math:`-\lambda_D\, \beta\, \sigma(u)\, \sigma(-u)`
+         - :math:`\lambda_U\, \beta\, \sigma(v)\, \sigma(-v)`
+
+    A term for the likelihood subtracts `nll_weight` from the first.
+
+    Parameters
+    ----------
+    loss : callable or str
+        A loss of this module, or your own by `pairwise`; or its name in `kl2dpo.policy.train`.
+    *arguments, **options
+        Those of the loss.
+
+    Returns
+    -------
+    PairGradient
         Named tuple ``(chosen, rejected)``.
 
     Raises
     ------
     ValueError
-        As `log_ratio_margin`; and if `beta` is not one positive number.
-
-    References
-    ----------
-    Rafailov et al. (2023), *Direct Preference Optimization*, section 4.
+        As the loss; and if `loss` is something else.
 
     Examples
     --------
-    >>> rewards = implicit_rewards(-1.0, -3.0, -2.0, -2.0, beta=0.5)
-    >>> float(rewards.chosen), float(rewards.rejected)
-    (0.5, -0.5)
+    >>> slope = gradient(dpo_loss, -1.0, -3.0, -1.0, -3.0, beta=0.5)
+    >>> float(slope.chosen), float(slope.rejected)
+    (-0.25, 0.25)
+    >>> float(gradient(ipo_loss, -1.0, -3.0, -1.0, -3.0, tau=0.5).chosen)
+    -2.0
     """
-    beta = as_positive_number("beta", beta)
-    chosen, rejected = _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return ImplicitRewards(beta * chosen, beta * rejected)
+    return _checked_loss_and_gradient(as_loss(loss), arguments, options)[1]
 
 
+def as_loss(loss):
+    """Return a loss that is given by itself or by its name."""
+    names = {f.__name__.removesuffix("_loss").removesuffix("_dpo"): f for f in reversed(_LOSSES)}
+    found = names.get(loss) if isinstance(loss, str) else loss
+    if found not in _LOSSES:
+        expected = f"a loss of kl2dpo.dpo, or one of {', '.join(sorted(names))}"
+        raise ValueError(f"loss is {loss!r}, expected {expected}")
+    return found
+
+
+@pairwise
 def dpo_loss(
     policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
 ):
@@ -148,6 +282,8 @@ def dpo_loss(
         Tightness of the leash (> 0): a larger one keeps the policy closer to the reference.
     label_smoothing : float, default 0
         Assumed share of wrong labels, from 0 to below 1/2.
+    nll_weight : array_like, default 0
+        Weight of the chosen response's negative log-likelihood (>= 0), as in every loss.
 
     Returns
     -------
@@ -157,7 +293,8 @@ def dpo_loss(
     Raises
     ------
     ValueError
-        As `log_ratio_margin`; and if `beta` or `label_smoothing` is out of range.
+        As `log_ratio_margin`; if `beta` or another option is out of range; and if the loss
+        is too large for a float.
 
     References
     ----------
@@ -171,39 +308,13 @@ def dpo_loss(
     >>> float(dpo_loss(-1.0, -3.0, -1.0, -3.0).round(6))
     0.693147
     """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    eps = _as_label_smoothing(label_smoothing)
-    return (1 - eps) * minus_log_sigmoid(z) + eps * minus_log_sigmoid(-z)
+    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    # Without smoothing, -ln sigmoid(beta h).
+    loss, slope = _labels(beta * h, 1 - label_smoothing, label_smoothing)
+    return loss, beta * slope, -beta * slope
 
 
-def dpo_gradient(
-    policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
-):
-    r"""Gradient of `dpo_loss`.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)}
-        = -\beta \bigl[ (1 - \varepsilon)\, \sigma(-\beta h) - \varepsilon\, \sigma(\beta h) \bigr]
-        = -\frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)}
-
-    Parameters and errors are those of `dpo_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> gradient = dpo_gradient(-1.0, -3.0, -1.0, -3.0, beta=0.5)
-    >>> float(gradient.chosen), float(gradient.rejected)
-    (-0.25, 0.25)
-    """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    eps = _as_label_smoothing(label_smoothing)
-    return _through_margin(-beta * ((1 - eps) * sigmoid(-z) - eps * sigmoid(z)))
-
-
+@pairwise
 def robust_dpo_loss(
     policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
 ):
@@ -241,40 +352,13 @@ def robust_dpo_loss(
     >>> float(robust_dpo_loss(-1.0, -3.0, -1.0, -3.0, label_smoothing=0.1).round(6))
     0.693147
     """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    eps = _as_label_smoothing(label_smoothing)
-    return ((1 - eps) * minus_log_sigmoid(z) - eps * minus_log_sigmoid(-z)) / (1 - 2 * eps)
+    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    loss, slope = _labels(beta * h, 1 - label_smoothing, -label_smoothing)
+    slope = beta * slope / (1 - 2 * label_smoothing)
+    return loss / (1 - 2 * label_smoothing), slope, -slope
 
 
-def robust_dpo_gradient(
-    policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
-):
-    r"""Gradient of `robust_dpo_loss`.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)}
-        = -\beta\, \frac{(1 - \varepsilon)\, \sigma(-\beta h) + \varepsilon\, \sigma(\beta h)}{1 - 2 \varepsilon}
-        = -\frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)}
-
-    Parameters and errors are those of `robust_dpo_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> gradient = robust_dpo_gradient(-1.0, -3.0, -1.0, -3.0, beta=0.5, label_smoothing=0.25)
-    >>> float(gradient.chosen)
-    -0.5
-    """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    eps = _as_label_smoothing(label_smoothing)
-    weight = ((1 - eps) * sigmoid(-z) + eps * sigmoid(z)) / (1 - 2 * eps)
-    return _through_margin(-beta * weight)
-
-
+@pairwise
 def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.1):
     r"""Loss of IPO: the squared distance of the margin from a finite target.
 
@@ -295,7 +379,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     Raises
     ------
     ValueError
-        As `log_ratio_margin`; and if `tau` is not one positive number.
+        As `dpo_loss`, with `tau` in place of `beta`.
 
     References
     ----------
@@ -308,35 +392,13 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     1.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return (h - _ipo_target(tau)) ** 2
+    loss, slope = _square(h, 0.5 / tau)
+    return loss, slope, -slope
 
 
-def ipo_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.1):
-    r"""Gradient of `ipo_loss`.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)}
-        = 2 \Bigl( h - \frac{1}{2 \tau} \Bigr)
-        = -\frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)}
-
-    Parameters and errors are those of `ipo_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> float(ipo_gradient(-1.0, -3.0, -1.0, -3.0, tau=0.5).chosen)
-    -2.0
-    """
-    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    return _through_margin(2 * (h - _ipo_target(tau)))
-
-
+@pairwise
 def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
-    r"""Hinge loss on the margin, as in SLiC.
+    r"""Loss of SLiC, on log-ratios: the hinge of the margin.
 
     .. math:: \max(0,\; 1 - \beta h)
 
@@ -366,33 +428,67 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
     >>> float(hinge_loss(-1.0, -3.0, -1.5, -2.5, beta=0.5))
     0.5
     """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    return np.maximum(0.0, 1 - z)
+    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    loss, slope = _hinge(beta * h)
+    return loss, beta * slope, -beta * slope
 
 
-def hinge_gradient(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
-    r"""Gradient of `hinge_loss`; at the kink, where it has none, 0.
+@pairwise
+def sigmoid_norm_loss(
+    policy_chosen,
+    policy_rejected,
+    ref_chosen,
+    ref_rejected,
+    chosen_length,
+    rejected_length,
+    *,
+    beta=2.0,
+):
+    r"""Loss of length-normalised DPO: log-ratios are means over tokens.
 
     .. math::
 
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)} = -\beta\, [\beta h < 1]
-        = -\frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)}
+        -\ln \sigma\Bigl( \frac{\beta}{|y_w|} \ln \frac{\pi(y_w)}{\pi_{\mathrm{ref}}(y_w)}
+        - \frac{\beta}{|y_l|} \ln \frac{\pi(y_l)}{\pi_{\mathrm{ref}}(y_l)} \Bigr)
 
-    Parameters and errors are those of `hinge_loss`, where the source is named.
+    The library TRL calls it ``sigmoid_norm``. Its optimum is not that of DPO or RLHF.
+
+    Parameters
+    ----------
+    policy_chosen, policy_rejected, ref_chosen, ref_rejected
+        As in `log_ratio_margin`.
+    chosen_length, rejected_length : array_like
+        Numbers of tokens (>= 1).
+    beta : float, default 2
+        Scale of the mean log-ratio (> 0). Values of 2 to 5 are in use: they weigh a token,
+        and cannot be compared with the `beta` of `dpo_loss`.
 
     Returns
     -------
-    PairGradient
+    float or ndarray
+        The loss of each pair, in nats.
+
+    Raises
+    ------
+    ValueError
+        As `dpo_loss`; and if a length is below 1.
+
+    References
+    ----------
+    Lambert et al. (2024), *Tulu 3: Pushing Frontiers in Open Language Model
+    Post-Training*, equation 6.
 
     Examples
     --------
-    >>> float(hinge_gradient(-1.0, -3.0, -1.0, -3.0, beta=0.5).chosen)
-    -0.5
+    >>> float(sigmoid_norm_loss(-4.0, -6.0, -6.0, -6.0, 4, 3, beta=2.0).round(6))
+    0.313262
     """
-    z, beta = _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-    return _through_margin(np.where(z < 1, -beta, 0.0))
+    chosen, rejected = policy_chosen - ref_chosen, policy_rejected - ref_rejected
+    loss, slope = _logistic(beta * (chosen / chosen_length - rejected / rejected_length))
+    return loss, beta * slope / chosen_length, -beta * slope / rejected_length
 
 
+@pairwise
 def simpo_loss(
     policy_chosen, policy_rejected, chosen_length, rejected_length, *, beta=2.0, gamma=1.0
 ):
@@ -408,7 +504,7 @@ def simpo_loss(
     policy_chosen, policy_rejected : array_like
         Log-probabilities of responses (<= 0), sums over tokens.
     chosen_length, rejected_length : array_like
-        Numbers of tokens (> 0).
+        Numbers of tokens (>= 1).
     beta : float, default 2
         Scale of the reward (> 0).
     gamma : float, default 1
@@ -422,7 +518,8 @@ def simpo_loss(
     Raises
     ------
     ValueError
-        If an argument is out of range, or the shapes do not broadcast.
+        If an argument is out of range, the shapes do not broadcast, or the loss is too
+        large for a float.
 
     References
     ----------
@@ -434,42 +531,12 @@ def simpo_loss(
     >>> float(simpo_loss(-4.0, -6.0, 4, 3, beta=1.0, gamma=1.0).round(6))
     0.693147
     """
-    z, _, _ = _simpo_margin(
-        policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma
-    )
-    return minus_log_sigmoid(z)
+    z = beta * policy_chosen / chosen_length - beta * policy_rejected / rejected_length - gamma
+    loss, slope = _logistic(z)
+    return loss, beta * slope / chosen_length, -beta * slope / rejected_length
 
 
-def simpo_gradient(
-    policy_chosen, policy_rejected, chosen_length, rejected_length, *, beta=2.0, gamma=1.0
-):
-    r"""Gradient of `simpo_loss`.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)} = -\frac{\beta}{|y_w|}\, \sigma(-z), \qquad
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)} = \frac{\beta}{|y_l|}\, \sigma(-z)
-
-    where z is the argument of the logistic function in the loss. Parameters and errors
-    are those of `simpo_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> gradient = simpo_gradient(-4.0, -6.0, 4, 3, beta=1.0, gamma=1.0)
-    >>> float(gradient.chosen), round(float(gradient.rejected), 6)
-    (-0.125, 0.166667)
-    """
-    z, (n_chosen, n_rejected), beta = _simpo_margin(
-        policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma
-    )
-    weight = beta * sigmoid(-z)
-    return PairGradient(-weight / n_chosen, weight / n_rejected)
-
-
+@pairwise
 def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *, lambda_=0.1):
     r"""Loss of ORPO: likelihood of the chosen response plus an odds ratio, no reference.
 
@@ -483,7 +550,7 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
     policy_chosen, policy_rejected : array_like
         Log-probabilities of responses (< 0), sums over tokens.
     chosen_length, rejected_length : array_like
-        Numbers of tokens (> 0).
+        Numbers of tokens (>= 1).
     lambda_ : float, default 0.1
         Weight of the odds ratio (>= 0).
 
@@ -495,8 +562,7 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
     Raises
     ------
     ValueError
-        If an argument is out of range (a log-probability of 0 has infinite odds), or the
-        shapes do not broadcast.
+        As `simpo_loss`; a log-probability of 0 has infinite odds.
 
     References
     ----------
@@ -510,50 +576,23 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
     >>> float(orpo_loss(-4.0, -3.0, 4, 3).round(6))
     1.069315
     """
-    mean_chosen, mean_rejected, _ = _means(
-        policy_chosen, policy_rejected, chosen_length, rejected_length
-    )
-    lambda_ = as_number("lambda_", lambda_, (">=", 0))
-    odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
-    return -mean_chosen + lambda_ * minus_log_sigmoid(odds_chosen - odds_rejected)
-
-
-def orpo_gradient(policy_chosen, policy_rejected, chosen_length, rejected_length, *, lambda_=0.1):
-    r"""Gradient of `orpo_loss`.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)}
-        = -\frac{1}{|y_w|} \Bigl( 1 + \frac{\lambda\, \sigma(-z)}{1 - e^{\ell_w}} \Bigr), \qquad
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)}
-        = \frac{1}{|y_l|}\, \frac{\lambda\, \sigma(-z)}{1 - e^{\ell_l}}
-
-    where z is the logarithm of the odds ratio. Parameters and errors are those of
-    `orpo_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> gradient = orpo_gradient(-4.0, -3.0, 4, 3, lambda_=0.0)
-    >>> float(gradient.chosen), float(gradient.rejected)
-    (-0.25, 0.0)
-    """
-    mean_chosen, mean_rejected, (n_chosen, n_rejected) = _means(
-        policy_chosen, policy_rejected, chosen_length, rejected_length
-    )
-    lambda_ = as_number("lambda_", lambda_, (">=", 0))
-    odds_chosen, odds_rejected = _log_odds(mean_chosen, mean_rejected)
-    weight = lambda_ * sigmoid(odds_rejected - odds_chosen)
+    chosen = as_array("policy_chosen", policy_chosen, ("<", 0)) / chosen_length
+    rejected = as_array("policy_rejected", policy_rejected, ("<", 0)) / rejected_length
+    loss, slope = _logistic(_log_odds(chosen) - _log_odds(rejected))
     # The derivative of the log-odds by the mean log-probability is 1 / (1 - exp(mean)).
-    return PairGradient(
-        -(1 - weight / np.expm1(mean_chosen)) / n_chosen,
-        -weight / np.expm1(mean_rejected) / n_rejected,
+    return (
+        -chosen + lambda_ * loss,
+        -(1 + lambda_ * slope / np.expm1(chosen)) / chosen_length,
+        lambda_ * slope / np.expm1(rejected) / rejected_length,
     )
 
 
+def _log_odds(logp):
+    """ln(p / (1 - p)) from ln p."""
+    return logp - np.log(-np.expm1(logp))
+
+
+@pairwise
 def kto_loss(
     policy_chosen,
     policy_rejected,
@@ -569,8 +608,8 @@ def kto_loss(
 
     .. math::
 
-        \lambda_D \bigl[ 1 - \sigma(\beta (\rho_w - z_0)) \bigr]
-        + \lambda_U \bigl[ 1 - \sigma(\beta (z_0 - \rho_l)) \bigr], \qquad
+        \lambda_D \bigl[ 1 - \sigma(u) \bigr] + \lambda_U \bigl[ 1 - \sigma(v) \bigr], \qquad
+        u = \beta (\rho_w - z_0), \quad v = \beta (z_0 - \rho_l), \quad
         \rho = \ln \frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}
 
     KTO itself needs no pairs: each response has a label of its own.
@@ -593,7 +632,7 @@ def kto_loss(
     Raises
     ------
     ValueError
-        As `dpo_loss`; and if `kl` or a weight is not one number >= 0.
+        As `dpo_loss`.
 
     References
     ----------
@@ -604,177 +643,10 @@ def kto_loss(
     >>> float(kto_loss(-1.0, -3.0, -1.0, -3.0))
     1.0
     """
-    chosen, rejected, beta = _kto_arguments(
-        policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl
-    )
-    desirable, undesirable = _kto_weights(desirable_weight, undesirable_weight)
-    return desirable * sigmoid(-chosen) + undesirable * sigmoid(-rejected)
-
-
-def kto_gradient(
-    policy_chosen,
-    policy_rejected,
-    ref_chosen,
-    ref_rejected,
-    *,
-    beta=0.1,
-    kl=0.0,
-    desirable_weight=1.0,
-    undesirable_weight=1.0,
-):
-    r"""Gradient of `kto_loss`, with the reference point held fixed.
-
-    .. math::
-
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_w)} = -\lambda_D\, \beta\, \sigma(u)\, \sigma(-u), \qquad
-        \frac{\partial \mathcal{L}}{\partial \ln \pi(y_l)} = \lambda_U\, \beta\, \sigma(v)\, \sigma(-v)
-
-    where u and v are the arguments of the two logistic functions in the loss. Parameters
-    and errors are those of `kto_loss`, where the source is named.
-
-    Returns
-    -------
-    PairGradient
-
-    Examples
-    --------
-    >>> gradient = kto_gradient(-1.0, -3.0, -1.0, -3.0, beta=0.5, undesirable_weight=2.0)
-    >>> float(gradient.chosen), float(gradient.rejected)
-    (-0.125, 0.25)
-    """
-    chosen, rejected, beta = _kto_arguments(
-        policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl
-    )
-    desirable, undesirable = _kto_weights(desirable_weight, undesirable_weight)
-    return PairGradient(
-        -desirable * beta * sigmoid(chosen) * sigmoid(-chosen),
-        undesirable * beta * sigmoid(rejected) * sigmoid(-rejected),
-    )
-
-
-def tabular_optimum(reference, log_strengths, beta):
-    r"""The policy that minimises the DPO loss, if nothing restricts the policy.
-
-    .. math:: \pi(y) = \frac{1}{Z}\, \pi_{\mathrm{ref}}(y)\, \hat\alpha(y)^{1 / \beta}
-
-    Parameters
-    ----------
-    reference : array_like, shape (..., n)
-        Probabilities of the n responses under the reference.
-    log_strengths : array_like, shape (..., n)
-        Maximum-likelihood log-strengths of the responses in the comparisons, from
-        `kl2dpo.bradley_terry.fit`.
-    beta : array_like, shape (...)
-        Tightness of the leash (> 0).
-
-    Returns
-    -------
-    ndarray, shape (..., n)
-
-    Raises
-    ------
-    ValueError
-        As `kl2dpo.rlhf.optimal_policy`.
-
-    References
-    ----------
-    Chapter 10 of this course.
-
-    Examples
-    --------
-    >>> tabular_optimum([0.5, 0.3, 0.2], np.log([2, 1, 10 / 3]), 0.5).round(5)
-    array([0.44226, 0.06634, 0.4914 ])
-    """
-    return tilted(reference, log_strengths, beta, name="log_strengths")
-
-
-def _through_margin(slope):
-    """The gradient of a loss that depends on the margin only."""
-    return PairGradient(slope, -slope)
-
-
-def _log_ratios(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
-    policy_chosen, policy_rejected, ref_chosen, ref_rejected = _as_log_probabilities(
-        policy_chosen=policy_chosen,
-        policy_rejected=policy_rejected,
-        ref_chosen=ref_chosen,
-        ref_rejected=ref_rejected,
-    )
-    return policy_chosen - ref_chosen, policy_rejected - ref_rejected
-
-
-def _scaled_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    beta = as_positive_number("beta", beta)
-    h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    with np.errstate(over="ignore"):
-        return as_finite("(beta * margin)", beta * h), beta
-
-
-def _ipo_target(tau):
-    with np.errstate(over="ignore"):
-        return as_finite("1 / (2 tau)", np.float64(0.5) / as_positive_number("tau", tau))
-
-
-def _simpo_margin(policy_chosen, policy_rejected, chosen_length, rejected_length, beta, gamma):
-    mean_chosen, mean_rejected, lengths = _means(
-        policy_chosen, policy_rejected, chosen_length, rejected_length
-    )
-    beta, gamma = as_positive_number("beta", beta), as_number("gamma", gamma, (">=", 0))
-    return beta * mean_chosen - beta * mean_rejected - gamma, lengths, beta
-
-
-def _means(policy_chosen, policy_rejected, chosen_length, rejected_length):
-    """Mean log-probabilities of a token, and the lengths."""
-    logps = _as_log_probabilities(policy_chosen=policy_chosen, policy_rejected=policy_rejected)
-    lengths = (
-        as_positive("chosen_length", chosen_length),
-        as_positive("rejected_length", rejected_length),
-    )
-    check_shapes(
-        policy_chosen=logps[0],
-        policy_rejected=logps[1],
-        chosen_length=lengths[0],
-        rejected_length=lengths[1],
-    )
-    with np.errstate(over="ignore"):
-        chosen = as_finite("(policy_chosen / chosen_length)", logps[0] / lengths[0])
-        rejected = as_finite("(policy_rejected / rejected_length)", logps[1] / lengths[1])
-    return chosen, rejected, lengths
-
-
-def _log_odds(mean_chosen, mean_rejected):
-    """ln(p / (1 - p)) from ln p, for both responses."""
-    expected = "a number < 0: 0 has infinite odds"
-    refuse(mean_chosen == 0, "policy_chosen", mean_chosen, expected)
-    refuse(mean_rejected == 0, "policy_rejected", mean_rejected, expected)
-    return [mean - np.log(-np.expm1(mean)) for mean in (mean_chosen, mean_rejected)]
-
-
-def _kto_arguments(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, kl):
-    beta = as_positive_number("beta", beta)
-    rewards = implicit_rewards(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=beta)
-    point = beta * as_number("kl", kl, (">=", 0))
-    return rewards.chosen - point, point - rewards.rejected, beta
-
-
-def _kto_weights(desirable_weight, undesirable_weight):
+    u = beta * (policy_chosen - ref_chosen - kl)
+    v = beta * (kl - policy_rejected + ref_rejected)
     return (
-        as_number("desirable_weight", desirable_weight, (">=", 0)),
-        as_number("undesirable_weight", undesirable_weight, (">=", 0)),
+        desirable_weight * sigmoid(-u) + undesirable_weight * sigmoid(-v),
+        -desirable_weight * beta * sigmoid(u) * sigmoid(-u),
+        undesirable_weight * beta * sigmoid(v) * sigmoid(-v),
     )
-
-
-def _as_log_probabilities(**logps):
-    """Return the named log-probabilities as arrays that broadcast."""
-    arrays = {name: as_finite(name, value) for name, value in logps.items()}
-    for name, array in arrays.items():
-        refuse(array > 0, name, array, "a log-probability <= 0")
-    check_shapes(**arrays)
-    return list(arrays.values())
-
-
-def _as_label_smoothing(value):
-    value = as_number("label_smoothing", value, (">=", 0))
-    if value >= 0.5:
-        raise ValueError(f"label_smoothing is {value}, expected a number from 0 to below 0.5")
-    return value

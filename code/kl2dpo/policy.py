@@ -2,17 +2,20 @@
 
 A policy answers a prompt, a number from 0, with a response. `TabularPolicy` has one logit
 for each response. `BigramPolicy` writes a response token by token, as a language model
-does. Both have the same methods, and gradients written by hand; `train` needs nothing else.
+does. Both have the same methods, and gradients written by hand.
 """
 
-import sys
-import time
+import contextlib
+import copy
+import inspect
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_count, as_finite, as_positive_number, refuse
+from kl2dpo._checks import as_array, as_count, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -32,10 +35,90 @@ class PreferencePairs(NamedTuple):
     counts: np.ndarray | None = None
 
 
-class TabularPolicy:
+class _Tokens:
+    """The written tokens of responses, one after the other: the flat index of each one's logit."""
+
+    def __init__(self, cells, lengths):
+        self.cells, self.lengths = cells, lengths
+        self.starts = np.cumsum(lengths) - lengths
+
+    def take(self, rows):
+        """The tokens of some of the responses."""
+        lengths = self.lengths[rows]
+        shift = self.starts[rows] - (np.cumsum(lengths) - lengths)
+        return _Tokens(self.cells[np.repeat(shift, lengths) + np.arange(lengths.sum())], lengths)
+
+    def log_prob(self, log_policy):
+        """ln pi(response), the sum over its tokens."""
+        return np.add.reduceat(log_policy.ravel()[self.cells], self.starts)
+
+    def gradient(self, log_policy, weights):
+        """The sum of weights[k] times the gradient of ln pi(response k) by the logits."""
+        weights = np.repeat(weights, self.lengths)
+        written = np.bincount(self.cells, weights, log_policy.size).reshape(log_policy.shape)
+        return written - written.sum(axis=-1, keepdims=True) * np.exp(log_policy)
+
+
+class _SoftmaxPolicy:
+    """What the two policies share: logits with a softmax over the last axis."""
+
+    parameters: np.ndarray
+    # The flat index of each token's logit for its prompt, and where a token is written.
+    _cells: Callable
+    # KL(policy || reference) from that of every softmax.
+    _kl: Callable
+
+    def copy(self):
+        """A policy of its own with the same parameters."""
+        return copy.deepcopy(self)
+
+    def log_prob(self, prompts, responses):
+        """Log-probability of each response to its prompt, the sum over its tokens, shape (m,)."""
+        return self._tokens(prompts, responses).log_prob(log_softmax(self.parameters))
+
+    def gradient(self, prompts, responses, weights):
+        r"""The sum of weights[k] times the gradient of ln pi(responses[k] | prompts[k]).
+
+        .. math:: \frac{\partial \ln \pi(y \mid x)}{\partial \theta_{xy'}} = [y = y'] - \pi(y' \mid x)
+
+        In a `BigramPolicy` every written token y adds this in the row of its last token.
+        """
+        tokens = self._tokens(prompts, responses)
+        weights = _as_shaped("weights", weights, tokens.lengths.shape)
+        return tokens.gradient(log_softmax(self.parameters), weights)
+
+    def lengths(self, responses):
+        """Number of written tokens of each response, an end token included, shape (m,)."""
+        return self._cells("responses", responses, "m")[1].sum(axis=1)
+
+    def kl_from(self, reference):
+        """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
+        self._check_like(reference)
+        return self._kl(kl_from_logits(self.parameters, reference.parameters))
+
+    def __repr__(self):
+        return f"{type(self).__name__} of shape {self.parameters.shape}"
+
+    def _check_like(self, reference):
+        if repr(reference) != repr(self):
+            raise ValueError(f"reference is {reference!r}, expected {self!r}")
+
+    def _tokens(self, prompts, responses, name="responses"):
+        prompts = self._as_prompts(prompts)
+        cells, written = self._cells(name, responses, len(prompts))
+        cells = cells + self.parameters[0].size * prompts[:, None]
+        return _Tokens(cells[written], written.sum(axis=1))
+
+    def _as_prompts(self, prompts):
+        return _as_indices("prompts", prompts, ("m",), len(self.parameters))
+
+
+class TabularPolicy(_SoftmaxPolicy):
     r"""A softmax over the responses to each prompt, with nothing shared.
 
     .. math:: \pi(y \mid x) = \frac{e^{\theta_{xy}}}{\sum_{y'} e^{\theta_{xy'}}}
+
+    A response is an index, and one token long.
 
     Parameters
     ----------
@@ -57,53 +140,25 @@ class TabularPolicy:
     """
 
     def __init__(self, logits):
-        self.parameters = _as_logits("logits", logits, 2)
-
-    def copy(self):
-        """A policy of its own with the same parameters."""
-        return TabularPolicy(self.parameters.copy())
+        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_responses"))
 
     def probabilities(self):
         """Probability of each response, shape (n_prompts, n_responses)."""
         return np.exp(log_softmax(self.parameters))
 
-    def log_prob(self, prompts, responses):
-        """Log-probability of each response (an index) to its prompt, shape (m,)."""
-        prompts, responses = self._as_rows(prompts, responses)
-        return log_softmax(self.parameters)[prompts, responses]
-
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
-        prompts = _as_indices("prompts", prompts, len(self.parameters))
-        return _draw(self.probabilities()[prompts], rng)
+        return _draw(self.probabilities()[self._as_prompts(prompts)], rng)
 
-    def gradient(self, prompts, responses, weights):
-        r"""The sum of weights[k] times the gradient of ln pi(responses[k] | prompts[k]).
+    def _cells(self, name, responses, m):
+        cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
+        return cells, np.ones(cells.shape, dtype=bool)
 
-        .. math:: \frac{\partial \ln \pi(y \mid x)}{\partial \theta_{xy'}} = [y = y'] - \pi(y' \mid x)
-        """
-        prompts, responses = self._as_rows(prompts, responses)
-        total = np.zeros_like(self.parameters)
-        np.add.at(total, (prompts, responses), weights)
-        return total - total.sum(axis=1, keepdims=True) * self.probabilities()
-
-    def lengths(self, responses):
-        """Number of tokens of each response: one."""
-        return np.ones(np.shape(responses))
-
-    def kl_from(self, reference):
-        """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
-        return kl_from_logits(self.parameters, reference.parameters)
-
-    def _as_rows(self, prompts, responses):
-        n_prompts, n_responses = self.parameters.shape
-        prompts = _as_indices("prompts", prompts, n_prompts)
-        responses = _as_indices("responses", responses, n_responses)
-        _check_rows(prompts, responses)
-        return prompts, responses
+    def _kl(self, steps):
+        return steps
 
 
-class BigramPolicy:
+class BigramPolicy(_SoftmaxPolicy):
     r"""An autoregressive policy: the next token depends on the prompt and the last token.
 
     .. math:: \ln \pi(y \mid x) = \sum_t \ln \pi(y_t \mid x, y_{t-1})
@@ -137,26 +192,15 @@ class BigramPolicy:
     """
 
     def __init__(self, logits, max_length):
-        self.parameters = _as_logits("logits", logits, 3)
-        if self.parameters.shape[1] != self.parameters.shape[2]:
-            raise ValueError(
-                f"logits has shape {self.parameters.shape}, expected (n_prompts, n_tokens, n_tokens)"
-            )
-        self.max_length = as_count("max_length", max_length, at_least=1)
+        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_tokens", "n_tokens"))
+        self.max_length = as_count("max_length", max_length)
 
-    def copy(self):
-        """A policy of its own with the same parameters."""
-        return BigramPolicy(self.parameters.copy(), self.max_length)
-
-    def log_prob(self, prompts, responses):
-        """Log-probability of each response, the sum over its tokens, shape (m,)."""
-        prompts, last, responses, written = self._as_rows(prompts, responses)
-        steps = log_softmax(self.parameters)[prompts[:, None], last, responses]
-        return np.sum(steps * written, axis=1)
+    def __repr__(self):
+        return f"{super().__repr__()} and max_length {self.max_length}"
 
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
-        prompts = _as_indices("prompts", prompts, len(self.parameters))
+        prompts = self._as_prompts(prompts)
         probabilities = np.exp(log_softmax(self.parameters))
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
         last = np.zeros(len(prompts), dtype=np.int64)
@@ -166,35 +210,23 @@ class BigramPolicy:
             responses[:, t] = last
         return responses
 
-    def gradient(self, prompts, responses, weights):
-        r"""The sum of weights[k] times the gradient of ln pi(responses[k] | prompts[k]).
-
-        Each written token adds ``[next = y'] - pi(y' | x, last)`` in the row of its last token.
-        """
-        prompts, last, responses, written = self._as_rows(prompts, responses)
-        total = np.zeros_like(self.parameters)
-        each = np.asarray(weights)[..., None] * written
-        np.add.at(total, (np.broadcast_to(prompts[:, None], last.shape), last, responses), each)
-        row = total.sum(axis=2, keepdims=True)
-        return total - row * np.exp(log_softmax(self.parameters))
-
-    def lengths(self, responses):
-        """Number of written tokens of each response, the end included, shape (m,)."""
-        return _written(np.asarray(responses)).sum(axis=-1)
-
     def all_responses(self):
         """Every possible response, shape (n, max_length); n grows fast with the length."""
         n_tokens = self.parameters.shape[1]
         grid = np.indices((n_tokens,) * self.max_length).reshape(self.max_length, -1).T
         return grid[np.all((grid == 0) | _written(grid), axis=1)]
 
-    def kl_from(self, reference):
-        r"""KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,).
+    def _cells(self, name, responses, m):
+        n_tokens = self.parameters.shape[1]
+        responses = _as_indices(name, responses, (m, self.max_length), n_tokens)
+        written = _written(responses)
+        refuse((responses != 0) & ~written, name, responses, "0 after the end")
+        last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
+        return n_tokens * last + responses, written
 
-        By the chain rule: the divergence of each next token, weighted by the probability that
-        the policy comes to write it.
-        """
-        steps = kl_from_logits(self.parameters, reference.parameters)
+    def _kl(self, steps):
+        """By the chain rule: the divergence of each next token, weighted by the probability
+        that the policy comes to write it."""
         move = np.exp(log_softmax(self.parameters))
         at = np.zeros(self.parameters.shape[:2])
         at[:, 0] = 1.0
@@ -204,16 +236,6 @@ class BigramPolicy:
             at = np.einsum("xl,xln->xn", at, move)
             at[:, 0] = 0.0  # ended
         return total
-
-    def _as_rows(self, prompts, responses):
-        n_prompts, n_tokens, _ = self.parameters.shape
-        prompts = _as_indices("prompts", prompts, n_prompts)
-        responses = _as_indices("responses", responses, n_tokens, width=self.max_length)
-        _check_rows(prompts, responses)
-        written = _written(responses)
-        refuse((responses != 0) & ~written, "responses", responses, "0 after the end")
-        last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
-        return prompts, last, responses, written
 
 
 class TrainingError(ValueError):
@@ -227,18 +249,6 @@ class Training(NamedTuple):
     history: dict
 
 
-_LOSSES = {
-    "dpo": (dpo.dpo_loss, dpo.dpo_gradient),
-    "robust": (dpo.robust_dpo_loss, dpo.robust_dpo_gradient),
-    "ipo": (dpo.ipo_loss, dpo.ipo_gradient),
-    "hinge": (dpo.hinge_loss, dpo.hinge_gradient),
-    "kto": (dpo.kto_loss, dpo.kto_gradient),
-    "simpo": (dpo.simpo_loss, dpo.simpo_gradient),
-    "orpo": (dpo.orpo_loss, dpo.orpo_gradient),
-}
-_WITH_LENGTHS = ("simpo", "orpo")
-
-
 def train(
     policy,
     pairs,
@@ -248,9 +258,13 @@ def train(
     optimizer="adam",
     learning_rate=0.1,
     steps=1_000,
+    epochs=None,
     batch_size=None,
     seed=0,
     log_every=10,
+    nll_weight=0.0,
+    ridge=0.0,
+    record=None,
     **options,
 ):
     r"""Train a policy on preference pairs by gradient descent on the mean loss.
@@ -261,10 +275,10 @@ def train(
         Where training starts. It is left as it is.
     pairs : PreferencePairs
         The data.
-    loss : str or tuple of two functions, default ``"dpo"``
-        One of ``"dpo"``, ``"robust"``, ``"ipo"``, ``"hinge"``, ``"kto"``, ``"simpo"`` and
-        ``"orpo"``; or a loss and its gradient, with the arguments of `kl2dpo.dpo.dpo_loss`
-        and `kl2dpo.dpo.dpo_gradient`.
+    loss : str or callable, default ``"dpo"``
+        One of ``"dpo"``, ``"robust"``, ``"ipo"``, ``"hinge"``, ``"kto"``, ``"sigmoid_norm"``,
+        ``"simpo"`` and ``"orpo"``; or a loss of `kl2dpo.dpo`, or your own by
+        `kl2dpo.dpo.pairwise`.
     reference : policy, optional
         The reference policy; by default the policy at the start.
     optimizer : ``{"adam", "gd"}``
@@ -273,15 +287,30 @@ def train(
         Size of a step (> 0).
     steps : int, default 1000
         Number of steps.
+    epochs : int, optional
+        In place of `steps`: how often training goes through the data.
     batch_size : int, optional
-        Pairs of a step, drawn with replacement in proportion to their counts; by default
-        all pairs are used in every step, with their counts as weights.
+        Number of comparisons in a step: each epoch shuffles all comparisons, and takes them
+        batch by batch. A pair with count 3 is three comparisons, so `counts` must be integers.
+        By default every step takes all pairs, with their counts, which may then be any
+        numbers >= 0, as weights.
     seed : int, default 0
-        For the batches.
+        For the shuffles.
     log_every : int, default 10
         The history has a record of every `log_every`-th step, of the start and of the end.
+    nll_weight : float or array_like, default 0
+        Weight of the chosen response's negative log-likelihood (>= 0), the sum over its
+        tokens: one number, or one for each pair. For the mean over a response's tokens,
+        divide it by ``policy.lengths(pairs.chosen)``.
+    ridge : float, default 0
+        Strength (>= 0) of a pull of the logits :math:`\theta` to those of the reference: adds
+        :math:`\frac{1}{2} \mathrm{ridge}\, \lVert \theta - \theta_{\mathrm{ref}} \rVert^2`
+        to what is minimised, though not to the loss in the history.
+    record : callable, optional
+        A function that takes the policy and returns a dictionary of numbers; each record of
+        the history has them, too.
     **options
-        Passed to the loss, for example ``beta=0.1``.
+        Options of the loss, for example ``beta=0.1``.
 
     Returns
     -------
@@ -302,7 +331,8 @@ def train(
 
     References
     ----------
-    Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*.
+    Kingma and Ba (2015), *Adam: A Method for Stochastic Optimization*. Pang et al. (2024),
+    *Iterative Reasoning Preference Optimization*, for the weight of the likelihood.
 
     Examples
     --------
@@ -311,165 +341,188 @@ def train(
     >>> pairs = PreferencePairs(np.zeros(4, int), np.array([0, 1, 0, 2]), np.array([1, 0, 2, 0]),
     ...                         np.array([8, 4, 3, 5]))
     >>> start = TabularPolicy(np.zeros((1, 3)))
-    >>> trained, history = train(start, pairs, beta=1.0, optimizer="gd", learning_rate=2.0)
+    >>> gently = {"beta": 1.0, "optimizer": "gd", "learning_rate": 2.0}
+    >>> trained, history = train(start, pairs, **gently)
     >>> (19 * trained.probabilities()).round(6)
     array([[ 6.,  3., 10.]])
     >>> history["loss"][[0, -1]].round(6)
     array([0.693147, 0.646534])
+
+    With the likelihood of the chosen answers, A is level with C:
+
+    >>> trained, history = train(start, pairs, nll_weight=1 / 3, **gently)
+    >>> (5 * trained.probabilities()).round(6)
+    array([[2., 1., 2.]])
     """
-    loss_of, gradient_of, with_lengths = _as_loss(loss)
+    if not isinstance(policy, _SoftmaxPolicy):
+        raise ValueError(f"policy is {policy!r}, expected one of kl2dpo.policy")
+    reference = policy.copy() if reference is None else reference
+    policy._check_like(reference)
     if optimizer not in ("adam", "gd"):
         raise ValueError(f"optimizer is {optimizer!r}, expected 'adam' or 'gd'")
-    learning_rate = as_positive_number("learning_rate", learning_rate)
-    steps, log_every = (
-        as_count("steps", steps, at_least=1),
-        as_count("log_every", log_every, at_least=1),
-    )
-    if batch_size is not None:
-        batch_size = as_count("batch_size", batch_size, at_least=1)
+    learning_rate = as_number("learning_rate", learning_rate, (">", 0))
+    ridge = as_number("ridge", ridge, (">=", 0))
     rng = np.random.default_rng(as_count("seed", seed, at_least=0))
-    reference = (policy if reference is None else reference).copy()
-    policy = policy.copy()
-    data = _Data(pairs, policy, reference, with_lengths)
-    beta = options.get("beta", 1.0)
+    data, counts = _prepare(policy, reference, pairs, loss, nll_weight, options)
+    steps, batches = _schedule(data, counts, steps, epochs, batch_size, rng)
+    as_count("log_every", log_every)
 
-    history: dict[str, list[float]] = {}
-    last_loss = np.nan
-    mean = square = np.float64(0)
-    progress = _Progress(steps)
+    policy, history = policy.copy(), dict[str, list]()
+    direction = _Adam() if optimizer == "adam" else lambda gradient: gradient
     for step in range(steps + 1):
-        if not np.all(np.isfinite(policy.parameters)):
-            raise TrainingError(_diverged(step, last_loss))
-        logps = data.log_probs(policy)
-        if step % log_every == 0 or step == steps:
-            loss_now = data.share @ loss_of(*logps, *data.others, **options)
-            if not np.isfinite(loss_now):
-                raise TrainingError(_diverged(step, last_loss))
-            last_loss = loss_now
-            record = data.record(step, last_loss, logps, beta, policy, reference)
-            for name, value in record.items():
-                history.setdefault(name, []).append(value)
-            progress.show(step, last_loss)
-        if step == steps:
-            break
-        weights = data.share
-        if batch_size is not None:
-            weights = rng.multinomial(batch_size, data.share) / batch_size
-        slopes = gradient_of(*logps, *data.others, **options)
-        gradient = policy.gradient(data.prompts, data.chosen, weights * slopes.chosen)
-        gradient += policy.gradient(data.prompts, data.rejected, weights * slopes.rejected)
-        if optimizer == "adam":
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * gradient**2
-            unbiased = mean / (1 - 0.9 ** (step + 1)), square / (1 - 0.999 ** (step + 1))
-            gradient = unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
-        policy.parameters = policy.parameters - learning_rate * gradient
-    progress.end()
+        with _divergence_at(step, history):
+            if step > 0:
+                pull = ridge * (policy.parameters - reference.parameters)
+                downhill = direction(next(batches).gradient(policy) + pull)
+                policy.parameters = policy.parameters - learning_rate * downhill
+            due = step % log_every == 0 or step == steps
+            now = {"step": step, **data.record(policy, reference)} if due else {}
+        more = record(policy.copy()) if due and record is not None else {}
+        if not isinstance(more, dict):
+            raise ValueError(f"record returned {more!r}, expected a dictionary")
+        for name, value in (now | more).items():
+            history.setdefault(name, []).append(value)
     return Training(policy, {name: np.array(values) for name, values in history.items()})
 
 
-class _Data:
-    """The pairs, checked once, with what the loss needs besides the policy."""
+class _Data(NamedTuple):
+    """The pairs as the loss needs them."""
 
-    def __init__(self, pairs, policy, reference, with_lengths):
-        *indices, counts = pairs
-        self.prompts, self.chosen, self.rejected = (np.asarray(part) for part in indices)
-        ref_chosen = reference.log_prob(self.prompts, self.chosen)
-        ref_rejected = reference.log_prob(self.prompts, self.rejected)
-        self.reference = ref_chosen, ref_rejected
-        self.others = self.reference
-        if with_lengths:
-            self.others = policy.lengths(self.chosen), policy.lengths(self.rejected)
-        counts = np.ones(len(self.prompts)) if counts is None else as_finite("counts", counts)
-        if counts.shape != self.prompts.shape:
-            raise ValueError(
-                f"counts has shape {counts.shape}, expected that of prompts, {self.prompts.shape}"
-            )
-        refuse(counts < 0, "counts", counts, "a number >= 0")
-        if not counts.any():
-            raise ValueError("counts are all zero, expected at least one pair")
-        self.share = counts / counts.sum()
+    loss: Callable
+    given: dict  # arguments of the loss
+    share: np.ndarray  # of each pair in the mean
+    sides: list  # the tokens of the chosen and of the rejected responses
+    ref: np.ndarray  # their log-probabilities under the reference
 
-    def log_probs(self, policy):
-        return policy.log_prob(self.prompts, self.chosen), policy.log_prob(
-            self.prompts, self.rejected
+    def take(self, rows):
+        """Some of the pairs, with equal shares."""
+        m, share = len(self.share), np.full(len(rows), 1 / len(rows))
+        given = {k: v[rows] if np.shape(v) == (m,) else v for k, v in self.given.items()}
+        sides = [side.take(rows) for side in self.sides]
+        return _Data(self.loss, given, share, sides, self.ref[:, rows])
+
+    def evaluate(self, log_policy):
+        """Log-probabilities under a policy, losses and slopes."""
+        logps = as_array("log_prob", [side.log_prob(log_policy) for side in self.sides])
+        given = self.given | {"policy_chosen": logps[0], "policy_rejected": logps[1]}
+        return logps, *dpo.loss_and_gradient(self.loss, **given)
+
+    def gradient(self, policy):
+        """The gradient of the mean loss by the logits."""
+        log_policy = log_softmax(policy.parameters)
+        _, _, slopes = self.evaluate(log_policy)
+        return sum(
+            side.gradient(log_policy, self.share * slope) for side, slope in zip(self.sides, slopes)
         )
 
-    def record(self, step, loss, logps, beta, policy, reference):
-        chosen, rejected = logps
-        rewards = dpo.implicit_rewards(chosen, rejected, *self.reference, beta=beta)
-        return {
-            "step": step,
+    def record(self, policy, reference):
+        """What the history says about a policy."""
+        logps, loss, _ = self.evaluate(log_softmax(policy.parameters))
+        chosen, rejected = self.given.get("beta", 1.0) * (logps - self.ref)
+        means = {
             "loss": loss,
-            "rewards/chosen": self.share @ rewards.chosen,
-            "rewards/rejected": self.share @ rewards.rejected,
-            "rewards/margins": self.share @ (rewards.chosen - rewards.rejected),
-            "rewards/accuracies": self.share @ (rewards.chosen > rewards.rejected),
-            "logps/chosen": self.share @ chosen,
-            "logps/rejected": self.share @ rejected,
-            "kl": policy.kl_from(reference).mean(),
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": chosen > rejected,
+            "logps/chosen": logps[0],
+            "logps/rejected": logps[1],
         }
+        now = {name: self.share @ values for name, values in means.items()}
+        with np.errstate(all="ignore"):
+            now["kl"] = policy.kl_from(reference).mean()
+        return {name: as_number(name, value) for name, value in now.items()}
 
 
-class _Progress:
-    """A line on the terminal for a run of more than two seconds, if a person is watching."""
+class _Adam:
+    """The direction of a step, from the gradients so far."""
 
-    def __init__(self, steps):
-        self.steps, self.start, self.shown = steps, time.monotonic(), False
+    mean = square = step = 0
 
-    def show(self, step, loss):
-        if sys.stderr.isatty() and time.monotonic() - self.start > 2:
-            print(f"\rstep {step} of {self.steps}, loss {loss:.6f}", end="", file=sys.stderr)
-            self.shown = True
-
-    def end(self):
-        if self.shown:
-            print(file=sys.stderr)
+    def __call__(self, gradient):
+        self.step += 1
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        mean = self.mean / (1 - 0.9**self.step)
+        square = self.square / (1 - 0.999**self.step)
+        return mean / (np.sqrt(square) + 1e-8)
 
 
-def _diverged(step, last_loss):
-    return (
-        f"training has diverged at step {step}: the last recorded loss was {last_loss:.6g}; "
-        "try a smaller learning_rate"
-    )
-
-
-def _as_loss(loss):
-    if isinstance(loss, str):
-        if loss not in _LOSSES:
-            raise ValueError(f"loss is {loss!r}, expected one of {', '.join(sorted(_LOSSES))}")
-        return *_LOSSES[loss], loss in _WITH_LENGTHS
+@contextlib.contextmanager
+def _divergence_at(step, history):
+    """Where something is no longer finite, a TrainingError."""
     try:
-        loss_of, gradient_of = loss
-    except (TypeError, ValueError):
-        raise ValueError(f"loss is {loss!r}, expected a name, or a loss and its gradient") from None
-    return loss_of, gradient_of, False
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            yield
+    except (FloatingPointError, ValueError) as error:
+        raise TrainingError(
+            f"training has diverged at step {step}: the last recorded loss was "
+            f"{history['loss'][-1] if history else np.nan:.6g}; try a smaller learning_rate"
+        ) from error
 
 
-def _as_logits(name, value, ndim):
-    logits = as_finite(name, value)
-    if logits.ndim != ndim:
-        raise ValueError(f"{name} has shape {logits.shape}, expected {ndim} dimensions")
-    return logits
+def _prepare(policy, reference, pairs, loss, nll_weight, options):
+    """The data, all checked, and the counts of the pairs."""
+    try:
+        prompts, *responses, counts = PreferencePairs(*pairs)
+    except TypeError:
+        raise ValueError(f"pairs is {pairs!r}, expected PreferencePairs") from None
+    sides = [policy._tokens(prompts, *side) for side in zip(responses, ("chosen", "rejected"))]
+    models = [log_softmax(model.parameters) for model in (policy, reference)]
+    now, ref = (np.array([side.log_prob(model) for side in sides]) for model in models)
+    m = len(now[0])
+    counts = _as_shaped("counts", np.ones(m) if counts is None else counts, (m,), (">=", 0))
+    with np.errstate(over="ignore"):
+        share = counts / as_number("(sum of counts)", counts.sum(), (">", 0))
+
+    loss = dpo.as_loss(loss)
+    known = dict(zip(dpo.ARGUMENTS, (*now, *ref, *(side.lengths for side in sides))))
+    needed = {name: known[name] for name in inspect.signature(loss).parameters if name in known}
+    try:
+        given = dpo.checked_arguments(loss, **needed, nll_weight=nll_weight, **options)
+    except TypeError as error:
+        raise ValueError(f"{loss.__name__} {error}") from None
+    if given["nll_weight"].ndim:
+        _as_shaped("nll_weight", nll_weight, (m,))
+    loss(**given)  # refuses what cannot be right from the start
+    return _Data(loss, given, share, sides, ref), counts
 
 
-def _as_indices(name, value, below, width=None):
-    """Return `value` as indices from 0 to below - 1: a row, or rows of the given width."""
-    indices = np.asarray(value)
-    if indices.dtype.kind not in "iu":
-        raise ValueError(f"{name} has dtype {indices.dtype}, expected integers")
-    expected = "(m,)" if width is None else f"(m, {width})"
-    if indices.ndim != (1 if width is None else 2) or width not in (None, indices.shape[-1]):
-        raise ValueError(f"{name} has shape {indices.shape}, expected {expected}")
-    refuse((indices < 0) | (indices >= below), name, indices, f"an integer from 0 to {below - 1}")
-    return indices
+def _schedule(data, counts, steps, epochs, batch_size, rng):
+    """The number of steps, and what each of them looks at: all the data, or a batch."""
+    as_count("steps", steps)
+    for name, value in [("epochs", epochs), ("batch_size", batch_size)]:
+        as_count(name, 1 if value is None else value)
+    if batch_size is None:
+        return epochs or steps, itertools.repeat(data)
+    refuse(counts % 1 != 0, "counts", counts, "an integer, because batch_size is given")
+    comparisons = np.repeat(np.arange(len(counts)), counts.astype(int))
+    as_number("batch_size", batch_size, ("<=", len(comparisons)))
+
+    def batches():
+        while True:
+            order = rng.permutation(comparisons)
+            for start in range(0, len(order), batch_size):
+                yield data.take(order[start : start + batch_size])
+
+    return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _check_rows(prompts, responses):
-    if len(prompts) != len(responses):
-        raise ValueError(
-            f"responses has {len(responses)} rows, expected one for each of {len(prompts)} prompts"
-        )
+def _as_shaped(name, value, shape, *bounds):
+    """Return `value` as an array of that shape, where a word stands for any one length."""
+    array = as_array(name, value, *bounds)
+    of_word = dict(zip(shape, array.shape))
+    expected = tuple(of_word.get(n) if isinstance(n, str) else n for n in shape)
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}, expected ({', '.join(map(str, shape))})")
+    return array
+
+
+def _as_indices(name, value, shape, below):
+    """Return `value` as indices from 0 to below - 1."""
+    indices = _as_shaped(name, value, shape, (">=", 0), ("<", below))
+    refuse(indices % 1 != 0, name, indices, "an integer")
+    return indices.astype(np.intp)
 
 
 def _written(responses):

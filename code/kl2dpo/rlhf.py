@@ -6,18 +6,11 @@ are prompts, and they broadcast. Rewards have any unit; `beta` is in that unit p
 
 import numpy as np
 
-from kl2dpo._checks import (
-    as_finite,
-    as_positive,
-    as_probabilities,
-    check_shapes,
-    outcomes_last,
-    refuse,
-)
+from kl2dpo._checks import as_array, as_probabilities, check_shapes, outcomes_last, refuse
 from kl2dpo.kl import kl_divergence
 
 __all__ = [
-    "implied_reward",
+    "implicit_reward",
     "log_partition",
     "optimal_policy",
     "optimal_value",
@@ -60,10 +53,9 @@ def regularized_objective(policy, reference, reward, beta):
     >>> float(regularized_objective([0.5, 0.5], [0.5, 0.5], [0, 1], 0.1))
     0.5
     """
-    policy = as_probabilities("policy", policy, -1)
-    reference, reward, beta = _as_problem(reference, reward, beta, "reward")
-    policy, reference, reward = outcomes_last(-1, policy=policy, reference=reference, reward=reward)
-    check_shapes(policy=policy[..., 0], reference=reference[..., 0], beta=beta)
+    policy, reference, reward, beta = _as_problem(
+        beta, policy=policy, reference=reference, reward=reward
+    )
     return np.sum(policy * reward, axis=-1) - beta * kl_divergence(policy, reference)
 
 
@@ -97,13 +89,17 @@ def log_partition(reference, reward, beta):
     >>> float(log_partition([0.5, 0.5], [10_000, 10_000], 1))
     10000.0
     """
-    return _tilt(reference, reward, beta, "reward")[1]
+    return _tilt(reference, reward, beta)[1]
 
 
 def optimal_policy(reference, reward, beta):
-    r"""The policy that maximises the regularised objective.
+    r"""The policy that maximises the regularised objective; and the optimum of DPO.
 
     .. math:: \pi^*(y) = \frac{1}{Z}\, \pi_{\mathrm{ref}}(y)\, e^{r(y) / \beta}
+
+    The policy that minimises the loss of DPO, if nothing restricts it, is the same one for
+    another reward: the maximum-likelihood log-strengths of the responses in the comparisons,
+    from `kl2dpo.bradley_terry.fit`.
 
     Parameters
     ----------
@@ -122,17 +118,27 @@ def optimal_policy(reference, reward, beta):
 
     References
     ----------
-    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
-    this course proves it.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapters 9 and
+    10 of this course prove both statements.
 
     Examples
     --------
     The thread of the course, in 19ths:
 
-    >>> (19 * optimal_policy(np.full(3, 1 / 3), np.log([2, 1, 10 / 3]), 1)).round(6)
+    >>> log_strengths = np.log([2, 1, 10 / 3])
+    >>> (19 * optimal_policy(np.full(3, 1 / 3), log_strengths, 1)).round(6)
     array([ 6.,  3., 10.])
+
+    What DPO makes of another reference, with beta 1/2:
+
+    >>> optimal_policy([0.5, 0.3, 0.2], log_strengths, 0.5).round(5)
+    array([0.44226, 0.06634, 0.4914 ])
     """
-    return tilted(reference, reward, beta, name="reward")
+    logits, log_z = _tilt(reference, reward, beta)
+    with np.errstate(over="ignore"):
+        policy = np.exp(logits - log_z[..., None])
+    # Rounding of log_z is common to all responses: take it out.
+    return policy / policy.sum(axis=-1, keepdims=True)
 
 
 def optimal_value(reference, reward, beta):
@@ -165,17 +171,18 @@ def optimal_value(reference, reward, beta):
     >>> round(float(optimal_value([0.5, 0.5], [0, 1], 1)), 6)
     0.620115
     """
-    reference, reward, beta = _as_problem(reference, reward, beta, "reward")
+    reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
     log_z = log_partition(reference, reward, beta)
     mean = np.sum(reference * reward, axis=-1)
-    excess = (reward - mean[..., None]) / beta[..., None]
+    with np.errstate(over="ignore"):
+        excess = (reward - mean[..., None]) / beta[..., None]
     # Under a tight leash ln Z is tiny: its difference from mean / beta must not be rounded.
     near = np.log1p(np.sum(reference * np.expm1(np.clip(excess, -1, 1)), axis=-1))
     is_near = np.abs(excess).max(axis=-1) < 1
     return mean + beta * np.where(is_near, near, log_z - mean / beta)
 
 
-def implied_reward(policy, reference, beta):
+def implicit_reward(policy, reference, beta):
     r"""The reward for which a policy is optimal, up to a constant for each prompt.
 
     .. math:: \hat r(y) = \beta \ln \frac{\pi(y)}{\pi_{\mathrm{ref}}(y)} = r(y) - \beta \ln Z
@@ -205,44 +212,31 @@ def implied_reward(policy, reference, beta):
 
     Examples
     --------
-    >>> implied_reward([0.2, 0.8], [0.8, 0.2], 0.5).round(6)
+    >>> implicit_reward([0.2, 0.8], [0.8, 0.2], 0.5).round(6)
     array([-0.693147,  0.693147])
     """
-    policy = as_probabilities("policy", policy, -1)
-    reference = as_probabilities("reference", reference, -1)
+    policy, reference, beta = _as_problem(beta, policy=policy, reference=reference)
     refuse(reference == 0, "reference", reference, "a probability > 0")
-    beta = as_positive("beta", beta)
-    policy, reference = outcomes_last(-1, policy=policy, reference=reference)
-    check_shapes(policy=policy[..., 0], reference=reference[..., 0], beta=beta)
     with np.errstate(divide="ignore"):
         return beta[..., None] * (np.log(policy) - np.log(reference))
 
 
-def tilted(reference, reward, beta, *, name):
-    """`optimal_policy`, with another name for the reward in its errors."""
-    logits, log_z = _tilt(reference, reward, beta, name)
-    policy = np.exp(logits - log_z[..., None])
-    # Rounding of log_z is common to all responses: take it out.
-    return policy / policy.sum(axis=-1, keepdims=True)
+def _as_problem(beta, **arrays):
+    """Return all arguments as arrays that fit each other."""
+    for name, value in arrays.items():
+        rewards = name == "reward"
+        array = as_array(name, value) if rewards else as_probabilities(name, value, -1)
+        arrays[name] = np.atleast_1d(array)
+    arrays = dict(zip(arrays, outcomes_last(-1, **arrays)))
+    beta = as_array("beta", beta, (">", 0))
+    check_shapes(**{name: array[..., 0] for name, array in arrays.items()}, beta=beta)
+    return *arrays.values(), beta
 
 
-def _as_problem(reference, reward, beta, name):
-    """Return all three as arrays that fit each other."""
-    reference = as_probabilities("reference", reference, -1)
-    reward, beta = as_finite(name, reward), as_positive("beta", beta)
-    if reward.ndim == 0:
-        raise ValueError(f"{name} is a single number, expected one for each response")
-    reference, reward = outcomes_last(-1, **{"reference": reference, name: reward})
-    check_shapes(**{"reference": reference[..., 0], name: reward[..., 0], "beta": beta})
-    return reference, reward, beta
-
-
-def _tilt(reference, reward, beta, name):
+def _tilt(reference, reward, beta):
     """The logarithms of the weights ref * exp(r / beta), and that of their sum."""
-    reference, reward, beta = _as_problem(reference, reward, beta, name)
-    with np.errstate(over="ignore"):
-        exponent = as_finite(f"({name} / beta)", reward / beta[..., None])
-    with np.errstate(divide="ignore"):
-        logits = np.log(reference) + exponent
-    largest = logits.max(axis=-1, keepdims=True)
-    return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))
+    reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
+    with np.errstate(over="ignore", divide="ignore"):
+        logits = np.log(reference) + as_array("(reward / beta)", reward / beta[..., None])
+        largest = logits.max(axis=-1, keepdims=True)
+        return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))

@@ -41,6 +41,10 @@ def kto_in_torch(pc, pr, rc, rr):
     return 2 - torch.sigmoid(BETA * (chosen - KL)) - torch.sigmoid(BETA * (KL - rejected))
 
 
+def sigmoid_norm_in_torch(pc, pr, rc, rr, n_c, n_r):
+    return -F.logsigmoid(BETA * ((pc - rc) / n_c - (pr - rr) / n_r))
+
+
 def simpo_in_torch(pc, pr, n_c, n_r):
     return -F.logsigmoid(BETA * pc / n_c - BETA * pr / n_r - GAMMA)
 
@@ -50,43 +54,41 @@ def orpo_in_torch(pc, pr, n_c, n_r):
 
 
 CASES = {
-    "dpo": (dpo.dpo_loss, dpo.dpo_gradient, {"beta": BETA}, dpo_in_torch),
+    "dpo": (dpo.dpo_loss, {"beta": BETA}, dpo_in_torch),
     "cdpo": (
         dpo.dpo_loss,
-        dpo.dpo_gradient,
         {"beta": BETA, "label_smoothing": EPS},
         conservative_in_torch,
     ),
     "robust": (
         dpo.robust_dpo_loss,
-        dpo.robust_dpo_gradient,
         {"beta": BETA, "label_smoothing": EPS},
         robust_in_torch,
     ),
     "ipo": (
         dpo.ipo_loss,
-        dpo.ipo_gradient,
         {"tau": TAU},
         lambda *x: (margin(*x) - 1 / (2 * TAU)) ** 2,
     ),
     "hinge": (
         dpo.hinge_loss,
-        dpo.hinge_gradient,
         {"beta": BETA},
         lambda *x: F.relu(1 - BETA * margin(*x)),
     ),
-    "kto": (dpo.kto_loss, dpo.kto_gradient, {"beta": BETA, "kl": KL}, kto_in_torch),
-    "simpo": (dpo.simpo_loss, dpo.simpo_gradient, {"beta": BETA, "gamma": GAMMA}, simpo_in_torch),
-    "orpo": (dpo.orpo_loss, dpo.orpo_gradient, {"lambda_": LAMBDA}, orpo_in_torch),
+    "kto": (dpo.kto_loss, {"beta": BETA, "kl": KL}, kto_in_torch),
+    "sigmoid_norm": (dpo.sigmoid_norm_loss, {"beta": BETA}, sigmoid_norm_in_torch),
+    "simpo": (dpo.simpo_loss, {"beta": BETA, "gamma": GAMMA}, simpo_in_torch),
+    "orpo": (dpo.orpo_loss, {"lambda_": LAMBDA}, orpo_in_torch),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_agree_with_torch(name):
-    loss, gradient, options, in_torch = CASES[name]
-    rest = LENGTHS if name in ("simpo", "orpo") else ARRAYS[2:]
+    loss, options, in_torch = CASES[name]
+    rest = {"simpo": LENGTHS, "orpo": LENGTHS, "sigmoid_norm": [*ARRAYS[2:], *LENGTHS]}
+    rest = rest.get(name, ARRAYS[2:])
     ours = loss(*ARRAYS[:2], *rest, **options)
-    slopes = gradient(*ARRAYS[:2], *rest, **options)
+    slopes = dpo.gradient(loss, *ARRAYS[:2], *rest, **options)
     policy = [torch.tensor(array, requires_grad=True) for array in ARRAYS[:2]]
     theirs = in_torch(*policy, *(torch.tensor(array) for array in rest))
     theirs.sum().backward()

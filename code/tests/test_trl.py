@@ -146,24 +146,21 @@ def our_gradient(model, logps, slopes):
 
 # TRL's options, and the same loss in our names.
 DPO_FAMILY = {
-    "dpo": ({"loss_type": "sigmoid", "beta": BETA}, dpo.dpo_loss, dpo.dpo_gradient, {"beta": BETA}),
+    "dpo": ({"loss_type": "sigmoid", "beta": BETA}, dpo.dpo_loss, {"beta": BETA}),
     "robust": (
         {"loss_type": "robust", "beta": BETA, "label_smoothing": EPS},
         dpo.robust_dpo_loss,
-        dpo.robust_dpo_gradient,
         {"beta": BETA, "label_smoothing": EPS},
     ),
     "hinge": (
         {"loss_type": "hinge", "beta": BETA},
         dpo.hinge_loss,
-        dpo.hinge_gradient,
         {"beta": BETA},
     ),
     # TRL 1.16 has no cDPO: label smoothing leaves the loss "sigmoid" as it is.
     "dpo, smoothing ignored": (
         {"loss_type": "sigmoid", "beta": BETA, "label_smoothing": EPS},
         dpo.dpo_loss,
-        dpo.dpo_gradient,
         {"beta": BETA},
     ),
 }
@@ -171,12 +168,12 @@ DPO_FAMILY = {
 
 @pytest.mark.parametrize("name", DPO_FAMILY)
 def test_dpo_family(name, models, tokenizer, tmp_path):
-    options, loss, gradient, ours = DPO_FAMILY[name]
+    options, loss, ours = DPO_FAMILY[name]
     policy, reference = models
     old = numbers(all_log_probs(reference, tokenizer)[0])
     logps, _ = all_log_probs(policy, tokenizer)
     expected = loss(*numbers(logps), *old, **ours).mean()
-    slopes = gradient(*numbers(logps), *old, **ours)
+    slopes = dpo.gradient(loss, *numbers(logps), *old, **ours)
     expected_gradient = our_gradient(policy, logps, slopes)
 
     args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
@@ -190,7 +187,7 @@ def test_ipo_of_trl_takes_means_over_tokens(models, tokenizer, tmp_path):
     old = numbers(all_log_probs(reference, tokenizer)[0])
     logps, lengths = all_log_probs(policy, tokenizer)
     means = [x / n for x, n in zip([*numbers(logps), *old], lengths * 2, strict=True)]
-    slopes = dpo.ipo_gradient(*means, tau=TAU)
+    slopes = dpo.gradient(dpo.ipo_loss, *means, tau=TAU)
     slopes = [slope / n for slope, n in zip(slopes, lengths, strict=True)]
     expected_gradient = our_gradient(policy, logps, slopes)
 
@@ -200,6 +197,35 @@ def test_ipo_of_trl_takes_means_over_tokens(models, tokenizer, tmp_path):
     assert abs(expected - dpo.ipo_loss(*numbers(logps), *old, tau=TAU).mean()) > 0.1
 
 
+def test_sigmoid_norm(models, tokenizer, tmp_path):
+    policy, reference = models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    logps, lengths = all_log_probs(policy, tokenizer)
+    data = *numbers(logps), *old, *lengths
+    slopes = dpo.gradient(dpo.sigmoid_norm_loss, *data, beta=BETA)
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
+    expected = dpo.sigmoid_norm_loss(*data, beta=BETA).mean()
+    trainer = trainer_of(*args, loss_type="sigmoid_norm", beta=BETA)
+    assert_same(trainer, expected, expected_gradient)
+
+
+def test_likelihood_of_the_chosen_answer(models, tokenizer, tmp_path):
+    # TRL's term is a mean over all tokens of the chosen answers in the batch.
+    policy, reference = models
+    old = numbers(all_log_probs(reference, tokenizer)[0])
+    logps, lengths = all_log_probs(policy, tokenizer)
+    ours = {"beta": BETA, "nll_weight": LAMBDA / lengths[0].mean()}
+    expected = dpo.dpo_loss(*numbers(logps), *old, **ours).mean()
+    slopes = dpo.gradient(dpo.dpo_loss, *numbers(logps), *old, **ours)
+    expected_gradient = our_gradient(policy, logps, slopes)
+
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
+    options = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, LAMBDA], "beta": BETA}
+    assert_same(trainer_of(*args, **options), expected, expected_gradient)
+
+
 def test_metrics(models, tokenizer, tmp_path):
     policy, reference = models
     old = numbers(all_log_probs(reference, tokenizer)[0])
@@ -207,13 +233,13 @@ def test_metrics(models, tokenizer, tmp_path):
     args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, reference
     theirs = trainer_of(*args, beta=BETA).evaluate()
 
-    rewards = dpo.implicit_rewards(*new, *old, beta=BETA)
+    chosen, rejected = (BETA * (after - before) for after, before in zip(new, old, strict=True))
     expected = {
         "loss": dpo.dpo_loss(*new, *old, beta=BETA),
-        "rewards/chosen": rewards.chosen,
-        "rewards/rejected": rewards.rejected,
-        "rewards/margins": rewards.chosen - rewards.rejected,
-        "rewards/accuracies": rewards.chosen > rewards.rejected,
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": chosen > rejected,
         "logps/chosen": new[0],
         "logps/rejected": new[1],
     }
@@ -254,7 +280,7 @@ def test_kto(swapped, models, tokenizer, tmp_path):
     new = numbers(logps)
     # Ours is a sum over the two responses of a pair, TRL's a mean over all responses.
     expected = dpo.kto_loss(*new, *old, beta=BETA, kl=kl, **weights).mean() / 2
-    slopes = dpo.kto_gradient(*new, *old, beta=BETA, kl=kl, **weights)
+    slopes = dpo.gradient(dpo.kto_loss, *new, *old, beta=BETA, kl=kl, **weights)
     expected_gradient = our_gradient(policy, logps, slopes) / 2
 
     args = trl.KTOTrainer, trl.KTOConfig, tokenizer, rows, tmp_path, policy, reference
@@ -267,7 +293,7 @@ def test_simpo(models, tokenizer, tmp_path):
     logps, lengths = all_log_probs(policy, tokenizer)
     ours = {"beta": BETA, "gamma": GAMMA}
     expected = dpo.simpo_loss(*numbers(logps), *lengths, **ours).mean()
-    slopes = dpo.simpo_gradient(*numbers(logps), *lengths, **ours)
+    slopes = dpo.gradient(dpo.simpo_loss, *numbers(logps), *lengths, **ours)
     expected_gradient = our_gradient(policy, logps, slopes)
 
     options = {"loss_type": "simpo", "beta": BETA, "simpo_gamma": GAMMA, "cpo_alpha": 0.0}
@@ -281,7 +307,7 @@ def test_cdpo_is_in_the_cpo_trainer(models, tokenizer, tmp_path):
     logps, _ = all_log_probs(policy, tokenizer)
     ours = {"beta": BETA, "label_smoothing": EPS}
     expected = dpo.dpo_loss(*numbers(logps), 0.0, 0.0, **ours).mean()
-    slopes = dpo.dpo_gradient(*numbers(logps), 0.0, 0.0, **ours)
+    slopes = dpo.gradient(dpo.dpo_loss, *numbers(logps), 0.0, 0.0, **ours)
     expected_gradient = our_gradient(policy, logps, slopes)
 
     options = {"loss_type": "sigmoid", "cpo_alpha": 0.0, **ours}
@@ -297,7 +323,9 @@ def test_orpo(models, tokenizer, tmp_path):
     data = *numbers(logps), *lengths
     odds_ratio = dpo.orpo_loss(*data, lambda_=LAMBDA) - dpo.orpo_loss(*data, lambda_=0)
     both = zip(
-        dpo.orpo_gradient(*data, lambda_=LAMBDA), dpo.orpo_gradient(*data, lambda_=0), strict=True
+        dpo.gradient(dpo.orpo_loss, *data, lambda_=LAMBDA),
+        dpo.gradient(dpo.orpo_loss, *data, lambda_=0),
+        strict=True,
     )
     expected_gradient = our_gradient(policy, logps, [one - other for one, other in both])
 
