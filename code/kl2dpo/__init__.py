@@ -1,5 +1,7 @@
 """The formulas of the course *From KL to DPO*, one function a formula.
 
+All functions can be imported from here: ``from kl2dpo import kl_divergence, fit, dpo_loss``.
+
 Modules
 -------
 kl
@@ -20,5 +22,13 @@ figures
 """
 
 from kl2dpo import bradley_terry, datasets, dpo, kl, policy, rlhf
+from kl2dpo.bradley_terry import *  # noqa: F403
+from kl2dpo.datasets import *  # noqa: F403
+from kl2dpo.dpo import *  # noqa: F403
+from kl2dpo.kl import *  # noqa: F403
+from kl2dpo.policy import *  # noqa: F403
+from kl2dpo.rlhf import *  # noqa: F403
 
-__all__ = ["bradley_terry", "datasets", "dpo", "kl", "policy", "rlhf"]
+_MODULES = (kl, bradley_terry, datasets, rlhf, dpo, policy)
+__all__ = [name for module in _MODULES for name in module.__all__]
+__all__ += ["bradley_terry", "datasets", "dpo", "kl", "policy", "rlhf"]

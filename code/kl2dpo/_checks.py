@@ -108,15 +108,3 @@ def outcomes_last(axis, **arrays):
         raise ValueError(f"{found} outcomes along axis {axis}, expected the same number")
     check_shapes(**moved)
     return moved.values()
-
-
-# The former names: they go with the last module that uses them.
-as_finite = as_array
-
-
-def as_positive(name, value):
-    return as_array(name, value, (">", 0))
-
-
-def as_positive_number(name, value):
-    return as_number(name, value, (">", 0))

@@ -26,6 +26,7 @@ from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 __all__ = [
     "PairGradient",
+    "define_loss",
     "dpo_loss",
     "gradient",
     "hinge_loss",
@@ -33,7 +34,6 @@ __all__ = [
     "kto_loss",
     "log_ratio_margin",
     "orpo_loss",
-    "pairwise",
     "robust_dpo_loss",
     "sigmoid_norm_loss",
     "simpo_loss",
@@ -115,7 +115,7 @@ _ARRAYS |= {"nll_weight": (">=", 0)}
 _NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
 _NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
 ARGUMENTS = _LOGPS + _LENGTHS
-_LOSSES: list = []  # all that `pairwise` has made
+_LOSSES: list = []  # all that `define_loss` has made
 
 
 def _as_arguments(given):
@@ -126,7 +126,7 @@ def _as_arguments(given):
     return given | arrays | numbers
 
 
-def pairwise(formula):
+def define_loss(formula):
     """Make a loss of a function that returns its values and the slopes of its two responses.
 
     A decorator: all losses of this module are made by it, and your own can be.
@@ -147,7 +147,7 @@ def pairwise(formula):
 
     Examples
     --------
-    >>> @pairwise
+    >>> @define_loss
     ... def exponential_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
     ...     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     ...     return np.exp(-beta * h), -beta * np.exp(-beta * h), beta * np.exp(-beta * h)
@@ -229,7 +229,7 @@ def gradient(loss, *arguments, **options):
     Parameters
     ----------
     loss : callable or str
-        A loss of this module, or your own by `pairwise`; or its name in `kl2dpo.policy.train`.
+        A loss of this module, or your own by `define_loss`; or its name in `kl2dpo.policy.train`.
     *arguments, **options
         Those of the loss.
 
@@ -264,7 +264,7 @@ def as_loss(loss):
     return found
 
 
-@pairwise
+@define_loss
 def dpo_loss(
     policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
 ):
@@ -314,7 +314,7 @@ def dpo_loss(
     return loss, beta * slope, -beta * slope
 
 
-@pairwise
+@define_loss
 def robust_dpo_loss(
     policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0
 ):
@@ -358,7 +358,7 @@ def robust_dpo_loss(
     return loss / (1 - 2 * label_smoothing), slope, -slope
 
 
-@pairwise
+@define_loss
 def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.1):
     r"""Loss of IPO: the squared distance of the margin from a finite target.
 
@@ -396,7 +396,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     return loss, slope, -slope
 
 
-@pairwise
+@define_loss
 def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta=0.1):
     r"""Loss of SLiC, on log-ratios: the hinge of the margin.
 
@@ -433,7 +433,7 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
     return loss, beta * slope, -beta * slope
 
 
-@pairwise
+@define_loss
 def sigmoid_norm_loss(
     policy_chosen,
     policy_rejected,
@@ -488,7 +488,7 @@ def sigmoid_norm_loss(
     return loss, beta * slope / chosen_length, -beta * slope / rejected_length
 
 
-@pairwise
+@define_loss
 def simpo_loss(
     policy_chosen, policy_rejected, chosen_length, rejected_length, *, beta=2.0, gamma=1.0
 ):
@@ -536,7 +536,7 @@ def simpo_loss(
     return loss, beta * slope / chosen_length, -beta * slope / rejected_length
 
 
-@pairwise
+@define_loss
 def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *, lambda_=0.1):
     r"""Loss of ORPO: likelihood of the chosen response plus an odds ratio, no reference.
 
@@ -592,7 +592,7 @@ def _log_odds(logp):
     return logp - np.log(-np.expm1(logp))
 
 
-@pairwise
+@define_loss
 def kto_loss(
     policy_chosen,
     policy_rejected,

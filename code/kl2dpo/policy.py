@@ -278,7 +278,7 @@ def train(
     loss : str or callable, default ``"dpo"``
         One of ``"dpo"``, ``"robust"``, ``"ipo"``, ``"hinge"``, ``"kto"``, ``"sigmoid_norm"``,
         ``"simpo"`` and ``"orpo"``; or a loss of `kl2dpo.dpo`, or your own by
-        `kl2dpo.dpo.pairwise`.
+        `kl2dpo.dpo.define_loss`.
     reference : policy, optional
         The reference policy; by default the policy at the start.
     optimizer : ``{"adam", "gd"}``

@@ -6,7 +6,14 @@ are prompts, and they broadcast. Rewards have any unit; `beta` is in that unit p
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_probabilities, check_shapes, outcomes_last, refuse
+from kl2dpo._checks import (
+    as_array,
+    as_probabilities,
+    check_labels,
+    check_shapes,
+    outcomes_last,
+    refuse,
+)
 from kl2dpo.kl import kl_divergence
 
 __all__ = [
@@ -118,8 +125,9 @@ def optimal_policy(reference, reward, beta):
 
     References
     ----------
-    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapters 9 and
-    10 of this course prove both statements.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
+    this course, *The RLHF objective and its exact solution*, and chapter 10 of this course,
+    *From Bradley–Terry to the DPO loss*, prove the two statements.
 
     Examples
     --------
@@ -164,7 +172,7 @@ def optimal_value(reference, reward, beta):
     References
     ----------
     Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 9 of
-    this course.
+    this course, *The RLHF objective and its exact solution*.
 
     Examples
     --------
@@ -223,6 +231,7 @@ def implicit_reward(policy, reference, beta):
 
 def _as_problem(beta, **arrays):
     """Return all arguments as arrays that fit each other."""
+    check_labels(**arrays)
     for name, value in arrays.items():
         rewards = name == "reward"
         array = as_array(name, value) if rewards else as_probabilities(name, value, -1)

@@ -258,7 +258,7 @@ def test_adam_as_published():
 def test_adam_makes_half_a_step_at_its_smallest_gradient():
     pair = PreferencePairs(np.array([0]), np.array([0]), np.array([1]))
 
-    @dpo.pairwise
+    @dpo.define_loss
     def constant(policy_chosen, policy_rejected):
         return np.zeros(1), np.full(1, -1e-8), np.full(1, 1e-8)
 
@@ -288,7 +288,7 @@ def sentences(m=40):
 
 def test_an_epoch_takes_every_comparison_once():
     # A slope that does not depend on the policy: what an epoch adds up to has no order.
-    @dpo.pairwise
+    @dpo.define_loss
     def linear(policy_chosen, policy_rejected, chosen_length, ref_rejected):
         loss = chosen_length * policy_chosen + ref_rejected * policy_rejected
         return loss, np.array(chosen_length), np.array(ref_rejected)

@@ -166,7 +166,7 @@ def test_prompts_and_betas_broadcast():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (([0.5, 0.6], [0, 1], 1), "reference sums to 1.1"),
+        (([0.5, 0.6], [0, 1], 1), "the sum of reference is 1.1"),
         (([0.5, 0.5], [0, np.nan], 1), r"reward\[1\] is nan"),
         (([0.5, 0.5], [0, 1], 0), "beta is 0"),
         (([0.5, 0.5], [0, 1], [1, -1]), r"beta\[1\] is -1"),
@@ -186,13 +186,13 @@ def test_bad_input_is_refused(function, arguments, message):
 
 
 def test_bad_policies_are_refused():
-    with pytest.raises(ValueError, match="^policy sums to"):
+    with pytest.raises(ValueError, match="^the sum of policy is"):
         regularized_objective([0.5, 0.6], [0.5, 0.5], [0, 1], 1)
-    with pytest.raises(ValueError, match="^policy sums to"):
+    with pytest.raises(ValueError, match="^the sum of policy is"):
         implicit_reward([0.5, 0.6], [0.5, 0.5], 1)
     with pytest.raises(ValueError, match=r"^reference\[1\] is 0"):
         implicit_reward([1, 0], [1, 0], 1)
-    with pytest.raises(ValueError, match="^reference sums to 1.1"):
+    with pytest.raises(ValueError, match="^the sum of reference is 1.1"):
         implicit_reward([0.5, 0.5], [0.5, 0.6], 1)
     with pytest.raises(ValueError, match="^shapes do not broadcast: policy .*beta"):
         implicit_reward([[0.5, 0.5]] * 2, [0.5, 0.5], [1, 1, 1])

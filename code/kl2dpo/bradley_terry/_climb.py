@@ -165,7 +165,7 @@ def largest_group(data):
             else:
                 seen.add(new)
                 path.append((new, iter(beaten(new).tolist())))
-    best, dry = set(), set()
+    best, dry = set[int](), set[int]()
     for start in reversed(finished):
         if start not in dry:
             group = _flood(beaten_by, start, data.n_items, dry)

@@ -184,8 +184,8 @@ def of_tables(wins, ties, covariates=None):
         wins, ties = wins.reshape(-1, n, n).sum(axis=0), ties.reshape(-1, n, n).sum(axis=0)
         return Table(wins + (ties + ties.T) / 2, ties + ties.T)
     met = np.nonzero(wins + ties)
-    wins, ties = wins[met], ties[met]
-    return Comparisons(*met[-2:], n, wins + ties / 2, ties / 2, ties, covariates[met])
+    (first, second), wins, ties = met[-2:], wins[met], ties[met]
+    return Comparisons(first, second, n, wins + ties / 2, ties / 2, ties, covariates[met])
 
 
 # The arguments
