@@ -1,9 +1,8 @@
 """The Bradley-Terry fits of this course beside those of two other libraries, in one run.
 
     python3 -m venv /somewhere/peers
-    cd code/benchmarks
-    /somewhere/peers/bin/python -m pip install -r requirements.txt
-    /somewhere/peers/bin/python bradley_terry.py
+    /somewhere/peers/bin/python -m pip install -r code/benchmarks/requirements.txt
+    /somewhere/peers/bin/python code/benchmarks/bradley_terry.py
 
 Every time is a median. Every error is the largest one of a log-strength, against Newton's
 method at the limit of rounding.
