@@ -45,8 +45,10 @@ serve: book
 test: book
 	$(BIN)/python -m pytest
 
+# The notebooks by themselves: nbval would measure in their kernels too, and hangs.
 coverage: book
-	COVERAGE_FILE=_build/.coverage $(BIN)/python -m pytest --cov --cov-config=code/pyproject.toml
+	$(BIN)/python -m pytest chapters
+	COVERAGE_FILE=_build/.coverage $(BIN)/python -m pytest --cov --cov-config=code/pyproject.toml code/kl2dpo code/tests
 
 # Neither notebooks nor workers: that environment has pytest and what TRL needs.
 test-trl: _build/trl/.installed
