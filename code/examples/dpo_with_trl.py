@@ -2,11 +2,10 @@
 on a transformer that TRL's `DPOTrainer` trains.
 
     python3 -m venv /somewhere/trl
-    cd code/examples
-    /somewhere/trl/bin/python -m pip install -r requirements.txt
-    /somewhere/trl/bin/python dpo_with_trl.py
+    /somewhere/trl/bin/python -m pip install -r code/examples/requirements.txt
+    /somewhere/trl/bin/python code/examples/dpo_with_trl.py
 
-On several GPUs, nothing changes but the launcher: `accelerate launch dpo_with_trl.py`.
+On several GPUs, nothing changes but the launcher: `accelerate launch code/examples/dpo_with_trl.py`.
 
 The preferences are the football counts of the course. The model is a Llama of two layers,
 built from a configuration: nothing is downloaded. It first learns to name the three teams

@@ -1,4 +1,4 @@
-"""The two requirements.txt, their lock, the package and what is installed say the same."""
+"""The requirements, their lock, its hashes, the package and what is installed say the same."""
 
 import re
 import tomllib
@@ -9,32 +9,31 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS, EVERYTHING = ROOT / "requirements.txt", ROOT / "code" / "requirements.txt"
-LINES = [
-    line
-    for path in (NOTEBOOKS, EVERYTHING)
-    for line in path.read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
-]
-PINS = [Requirement(line) for line in LINES if not line.startswith("-")]
 PROJECT = tomllib.loads((ROOT / "code" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def lines(name):
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+LINES = lines(".binder/requirements.txt") + lines("requirements.txt")
+WANTED = [Requirement(line) for line in LINES if not line.startswith("-")]
+LOCK = [Requirement(line) for line in lines("requirements.lock")]
 
 
 def locked():
     """Versions in the lock that apply to this Python and this system."""
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    entries = [Requirement(line) for line in lines]
-    assert all(re.fullmatch(r"==[\w.+!]+", str(entry.specifier)) for entry in entries)
     return {
         canonicalize_name(entry.name): str(entry.specifier)[2:]
-        for entry in entries
+        for entry in LOCK
         if entry.marker is None or entry.marker.evaluate()
     }
 
 
 def needed():
     """Versions installed here of everything that is required, directly or not."""
-    found, queue = {}, [(pin.name, "") for pin in PINS] + [("kl2dpo", "")]
+    found, queue = {}, [(wanted.name, "") for wanted in WANTED] + [("kl2dpo", "")]
     done = set()
     while queue:
         name, extra = queue.pop()
@@ -50,11 +49,17 @@ def needed():
     return found
 
 
-def test_direct_dependencies_are_pinned_as_locked():
-    lock = locked()
-    assert PINS
-    for pin in PINS:
-        assert str(pin.specifier) == f"=={lock[canonicalize_name(pin.name)]}", pin
+def test_versions_stand_in_the_lock_only():
+    names = [canonicalize_name(wanted.name) for wanted in WANTED]
+    assert len(names) == len(set(names)) > 0
+    assert not [wanted for wanted in WANTED if "=" in str(wanted.specifier)]
+    assert all(re.fullmatch(r"==[\w.+!]+", str(entry.specifier)) for entry in LOCK)
+    assert [line for line in LINES if line.startswith("-")] == [
+        "-c ../requirements.lock",
+        "-e ./code",
+        "-c requirements.lock",
+        "-r .binder/requirements.txt",
+    ]
 
 
 def test_lock_is_what_is_needed_and_installed():
@@ -63,14 +68,11 @@ def test_lock_is_what_is_needed_and_installed():
     assert installed == locked()
 
 
-def test_nothing_is_required_twice():
-    names = [canonicalize_name(pin.name) for pin in PINS]
-    assert len(names) == len(set(names))
-    assert [line for line in LINES if line.startswith("-")] == [
-        "-c requirements.lock",
-        "-e ./code",
-        "-r ../requirements.txt",
-    ]
+def test_lock_with_hashes_is_the_lock():
+    entries = [re.split(r"\s+--hash=", line) for line in lines(".ci/requirements.txt")]
+    assert [Requirement(entry) for entry, *_ in entries] == LOCK
+    for entry, *hashes in entries:
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", h) for h in hashes), entry
 
 
 def test_version_is_the_same_everywhere():
@@ -81,8 +83,7 @@ def test_version_is_the_same_everywhere():
     assert PROJECT["version"] == version
 
 
-def test_package_accepts_the_pinned_versions():
-    pins = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in PINS}
+def test_package_accepts_the_locked_versions():
     for line in PROJECT["dependencies"]:
         requirement = Requirement(line)
-        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+        assert requirement.specifier.contains(locked()[canonicalize_name(requirement.name)])

@@ -15,8 +15,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kl2dpo import dpo
+from kl2dpo.kl import kl_divergence
 
-REASON = "an optional check: see code/examples/requirements.txt"
+REASON = "an optional check: `make test-trl`"
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 torch = pytest.importorskip("torch", reason=f"PyTorch is not installed, {REASON}")
 trl = pytest.importorskip("trl", "1.16.0", reason=f"TRL 1.16 is not installed, {REASON}")
@@ -340,6 +341,13 @@ def test_orpo(models, tokenizer, tmp_path):
     assert_same(
         trainer_of(*args, beta=LAMBDA), likelihood.item() + odds_ratio.mean(), expected_gradient
     )
+
+
+def test_direction_of_kl_div():
+    # torch's kl_div(input, target) is KL(target || input), with input as log-probabilities.
+    p, q = np.array([0.2, 0.8]), np.array([0.5, 0.5])
+    theirs = torch.nn.functional.kl_div(torch.tensor(q).log(), torch.tensor(p), reduction="sum")
+    assert_allclose(theirs.item(), kl_divergence(p, q), rtol=1e-12)
 
 
 def test_data_of_the_example(example):
