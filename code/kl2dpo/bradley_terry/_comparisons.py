@@ -208,18 +208,17 @@ def as_counts(name, value, at_least_one=True):
     return counts
 
 
-def as_wins(name, value, *shapes, at_least_one=True):
-    """`value` as a table of counts, shape (n, n) or one of the further shapes."""
+def as_wins(name, value, shape="(n, n)", at_least_one=True):
+    """`value` as a table of counts of this shape; with leading axes if it begins with `...`."""
     wins = as_counts(name, value, at_least_one)
-    n = wins.shape[-1] if wins.ndim > 1 else 0
-    if n < 2 or wins.shape[-2] != n or (wins.ndim > 2 and not shapes):
-        expected = " or ".join(["(n, n)", *shapes])
-        raise ValueError(f"{name} has shape {wins.shape}, expected {expected} with n >= 2")
-    refuse((wins > 0) & np.eye(n, dtype=bool), name, wins, "0 on the diagonal")
+    n = wins.shape[-1:] + (0,)
+    if n[0] < 2 or wins.shape[-2:] != n[:1] * 2 or (wins.ndim > 2) > ("..." in shape):
+        raise ValueError(f"{name} has shape {wins.shape}, expected {shape} with n >= 2")
+    refuse((wins > 0) & np.eye(n[0], dtype=bool), name, wins, "0 on the diagonal")
     return wins
 
 
-def as_covariates(covariates, shape):
+def covariates_of(covariates, shape):
     """Names of the covariates, and their values, shape (*shape, k); ((), None) for None."""
     if not covariates:
         return (), None
@@ -230,67 +229,59 @@ def as_covariates(covariates, shape):
     return tuple(covariates), np.stack(values, axis=-1)
 
 
-def as_labels(name, values, index):
-    """`values` as a list of labels, and their numbers in `index`, which counts new ones.
+def numbered(**lists):
+    """For each list of labels the numbers of its labels, and last all labels, as they come.
 
     A label is hashable, not None, and equal to itself, which a NaN is not.
     """
-    try:
-        labels = values.tolist() if hasattr(values, "tolist") else list(values)
-        numbers = np.fromiter(map(index.__getitem__, labels), np.int64, len(labels))
-    except TypeError:
-        raise ValueError(f"{name} is {reprlib.repr(values)}, expected a list of labels") from None
-    for label in index:
-        if label is None or not _is_true(label == label):
-            raise ValueError(f"{name}[{labels.index(label)}] is {label!r}, expected a label")
-    return labels, numbers
+    number: defaultdict = defaultdict(count().__next__)
+    numbers = []
+    for name, values in lists.items():
+        try:
+            labels = values.tolist() if hasattr(values, "tolist") else list(values)
+            numbers.append(np.fromiter(map(number.__getitem__, labels), np.int64, len(labels)))
+            missing = [label for label in number if label is None or label != label]
+        except TypeError:
+            found = reprlib.repr(values)
+            raise ValueError(f"{name} is {found}, expected a list of labels") from None
+        if missing:
+            k = labels.index(missing[0])
+            raise ValueError(f"{name}[{k}] is {missing[0]!r}, expected a label")
+    return *numbers, list(number)
 
 
-def _is_true(value):
-    # Not every missing value has a truth value.
-    with suppress(TypeError):
-        return bool(value)
-
-
-def new_index():
-    return defaultdict(count().__next__)
-
-
-def as_names(names, wins, n_items):
+def names_of(names, wins, n_items):
     """Names of the items as a tuple: `names`, or the labels of `wins`, or 0, 1, ..., n - 1."""
-    columns, index = getattr(wins, "columns", None), new_index()
+    columns = getattr(wins, "columns", None)
     if columns is not None and list(columns) != list(wins.index):
-        raise ValueError(
-            f"wins has rows {some(wins.index)} and columns {some(columns)}, expected the same"
-        )
+        found = f"rows {some(wins.index)} and columns {some(columns)}"
+        raise ValueError(f"wins has {found}, expected the same")
     if names is None:
         names = range(n_items) if columns is None else columns
-    names, _ = as_labels("names", names, index)
-    if not n_items == len(names) == len(index):
+    numbers, different = numbered(names=names)
+    if not n_items == len(numbers) == len(different):
         raise ValueError(f"names is {some(names)}, expected {n_items} different labels")
-    return tuple(names)
+    return tuple(different)
 
 
-def as_indices(winners, losers):
+def indices_of(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
-    index = new_index()
-    winners, first = as_labels("winners", winners, index)
-    losers, second = as_labels("losers", losers, index)
-    if len(winners) != len(losers) or not winners:
-        found = f"winners has {len(winners)} entries and losers has {len(losers)}"
+    first, second, labels = numbered(winners=winners, losers=losers)
+    if len(first) != len(second) or not labels:
+        found = f"winners has {len(first)} entries and losers has {len(second)}"
         raise ValueError(f"{found}, expected the same number, at least one")
-    types = {type(getattr(item, "item", lambda item=item: item)()).__name__ for item in index}
+    types = sorted({type(label).__name__ for label in labels})
     if len(types) > 1:
-        found = " and ".join(sorted(types))
+        found = " and ".join(types)
         raise ValueError(f"winners and losers have labels of type {found}, expected one type")
     if (first == second).any():
         k = (first == second).argmax()
         raise ValueError(f"losers[{k}] is {losers[k]}, expected another item than the winner")
-    items = list(index)
+    order = list(range(len(labels)))
     with suppress(TypeError):
-        items.sort()
-    place = np.argsort([index[item] for item in items])
-    return place[first], place[second], tuple(items)
+        order.sort(key=labels.__getitem__)
+    place = np.argsort(order)
+    return place[first], place[second], tuple(labels[k] for k in order)
 
 
 def some(items):

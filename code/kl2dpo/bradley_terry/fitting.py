@@ -12,7 +12,7 @@ from kl2dpo._checks import as_count, as_number, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_counts, as_names, as_shaped, as_wins, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_wins, names_of, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
@@ -270,18 +270,18 @@ class BradleyTerryFit:
 
     def __repr__(self):
         state = "converged" if self.converged else "NOT CONVERGED"
-        lines = [
-            f"BradleyTerryFit of {len(self.items)} items, log-likelihood {self.log_likelihood:.6f}",
-            f"by {self.method}, {state} in {self.n_iterations} iterations",
-        ]
-        shown = self.ranking()[:10]
+        shown, more = self.ranking()[:10], len(self.items) - 10
         width = max(len(str(item)) for item in shown)
-        estimate = dict(zip(self.items, self.log_strengths))
-        lines += [f"  {item!s:{width}} {estimate[item]:9.4f}" for item in shown]
-        if len(self.items) > len(shown):
-            lines.append(f"  ... and {len(self.items) - len(shown)} more")
-        lines += [f"  {name}: {value:.4f} a unit" for name, value in self.coefficients.items()]
-        return "\n".join(lines)
+        strengths = np.sort(self.log_strengths)[::-1]
+        return "\n".join(
+            [
+                f"BradleyTerryFit of {len(self.items)} items, log-likelihood {self.log_likelihood:.6f}",
+                f"by {self.method}, {state} in {self.n_iterations} iterations",
+                *(f"  {item!s:{width}} {s:9.4f}" for item, s in zip(shown, strengths)),
+                *([f"  ... and {more} more"] if more > 0 else []),
+                *(f"  {name}: {value:.4f} a unit" for name, value in self.coefficients.items()),
+            ]
+        )
 
 
 def fit(
@@ -358,12 +358,12 @@ def fit(
     array([2.      , 1.      , 3.333333])
     """
     table = wins
-    wins = as_wins("wins", wins, "(..., n, n)", at_least_one=ties is None)
-    items = as_names(names, table, wins.shape[-1])
-    ties = np.zeros_like(wins) if ties is None else as_wins("ties", ties, "(..., n, n)")
+    wins = as_wins("wins", wins, "(n, n) or (..., n, n)", at_least_one=ties is None)
+    items = names_of(names, table, wins.shape[-1])
+    ties = np.zeros_like(wins) if ties is None else as_wins("ties", ties, "(n, n) or (..., n, n)")
     if ties.shape != wins.shape:
         raise ValueError(f"ties has shape {ties.shape}, expected that of wins, {wins.shape}")
-    labels, values = _comparisons.as_covariates(covariates, wins.shape)
+    labels, values = _comparisons.covariates_of(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
     return _fit(data, lambda: data, items, labels, method, penalty, tol, max_iter)
 
@@ -415,12 +415,12 @@ def fit_comparisons(winners, losers, *, weights=None, ties=None, covariates=None
     >>> float(abs(result.log_strengths).max().round(9))
     0.0
     """
-    first, second, items = _comparisons.as_indices(winners, losers)
+    first, second, items = _comparisons.indices_of(winners, losers)
     shape = first.shape
     weights = as_shaped("weights", 1 if weights is None else as_counts("weights", weights), shape)
     tied = as_shaped("ties", False if ties is None else ties, shape)
     refuse((tied != 0) & (tied != 1), "ties", tied, "True or False")
-    labels, values = _comparisons.as_covariates(covariates, shape)
+    labels, values = _comparisons.covariates_of(covariates, shape)
 
     def data(weights):
         return _comparisons.of_list(first, second, weights, tied, len(items), values)
@@ -471,12 +471,11 @@ def fit_home_advantage(home_wins, away_wins, *, ties=None, **options):
     """
     home, away = as_wins("home_wins", home_wins), as_wins("away_wins", away_wins)
     if home.shape != away.shape:
-        raise ValueError(
-            f"away_wins has shape {away.shape}, expected that of home_wins, {home.shape}"
-        )
+        expected = f"that of home_wins, {home.shape}"
+        raise ValueError(f"away_wins has shape {away.shape}, expected {expected}")
     if ties is not None:
         options["ties"] = [as_wins("ties", ties), np.zeros_like(home)]
-    options["names"] = as_names(options.get("names"), home_wins, len(home))
+    options["names"] = names_of(options.get("names"), home_wins, len(home))
     return fit([home, away.T], covariates={"home": [[[1]], [[-1]]]}, **options)
 
 
@@ -507,14 +506,6 @@ def _fit(
             stacklevel=3,
         )
     s, coefficients = np.split(theta, [len(items)])
-    return BradleyTerryFit(
-        items=items,
-        log_strengths=s - s.mean(),  # exact with a penalty too: at its maximum the sum is zero
-        coefficients=dict(zip(covariates, coefficients.tolist())),
-        n_iterations=n_iterations,
-        converged=bool(error <= tol),
-        method=method,
-        penalty=penalty,
-        _data=data,
-        _squared=squared,
-    )
+    s -= s.mean()  # exact with a penalty too: at its maximum the sum is zero
+    named, known = dict(zip(covariates, coefficients.tolist())), (method, penalty, data, squared)
+    return BradleyTerryFit(items, s, named, n_iterations, bool(error <= tol), *known)
