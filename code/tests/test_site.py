@@ -1,7 +1,7 @@
 """The built website in a real browser, driven by Playwright: what a reader would meet.
 
-`make test` builds the website first. Without it, or without Chromium or Chrome, these tests are
-skipped, unless the variable REQUIRE_BROWSER says that they must run.
+`make test` builds the website first. Without it these tests are skipped, and without Chromium or
+Chrome those that need a browser, unless the variable REQUIRE_BROWSER says that all must run.
 """
 
 import functools
@@ -13,23 +13,23 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import browser
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
     if "data-content_root" in path.read_text(encoding="utf-8")
 )
-MISSING = [
-    *([] if PAGES else ["the website is not built (make book)"]),
-    *([] if browser.find() else ["neither Chromium nor Chrome is installed"]),
-]
-if MISSING and not os.environ.get("REQUIRE_BROWSER"):
-    pytest.skip(f"website not tested: {', '.join(MISSING)}", allow_module_level=True)
+NOTEBOOKS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
+REQUIRED = os.environ.get("REQUIRE_BROWSER")
+if not PAGES and not REQUIRED:
+    pytest.skip("the website is not built (make book)", allow_module_level=True)
 
 
 @functools.cache
@@ -100,6 +100,8 @@ def server():
 
 @pytest.fixture(scope="module")
 def chromium():
+    if not browser.find() and not REQUIRED:
+        pytest.skip("neither Chromium nor Chrome is installed")
     with sync_playwright() as playwright, browser.launch(playwright) as running:
         yield running
 
@@ -172,6 +174,26 @@ def test_links_and_anchors_resolve(path):
         assert (SITE / target).is_file(), f"{path}: {element['href']}"
         if anchor and target.endswith(".html"):
             assert unquote(anchor) in ids(target), f"{path}: {element['href']}"
+
+
+def printed(cell):
+    """The outputs of a notebook's cell that a page shows as text."""
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            yield output.text.rstrip()
+        elif set(output.get("data", ())) == {"text/plain"}:
+            yield output.data["text/plain"].rstrip()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_outputs_are_those_of_the_notebook(path):
+    cells = nbformat.read((ROOT / path).with_suffix(".ipynb"), as_version=4).cells
+    shown = parsed(path).select("div.cell")
+    cells = [cell for cell in cells if cell.cell_type == "code"]
+    assert len(shown) == len(cells)
+    for number, (cell, box) in enumerate(zip(cells, shown)):
+        texts = box.select(".cell_output :is(.stream, .text_plain) pre")
+        assert [text.get_text().rstrip() for text in texts] == [*printed(cell)], number
 
 
 @pytest.mark.parametrize(

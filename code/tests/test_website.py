@@ -3,12 +3,13 @@
 import base64
 import io
 
+import nbformat
 import pytest
 import tinycss2
 from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
-from website import fonts, katex, pages, styles
+from website import fonts, katex, outputs, pages, styles
 
 
 def rules(css):
@@ -108,6 +109,18 @@ def test_bundle_follows_imports_and_keeps_addresses(tmp_path):
         'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
     )
     assert ".katex" not in css and "@font-face" not in css
+
+
+@pytest.mark.parametrize(
+    "pieces, text", [(["0.", "265\n"], "0.265\n"), (["a\nb", "\nc\n"], "a\nb\nc\n")]
+)
+def test_pieces_of_an_output_are_put_together_as_they_are(pieces, text):
+    printed = [nbformat.v4.new_output("stream", name="stdout", text=piece) for piece in pieces]
+    result = nbformat.v4.new_output("execute_result", {"text/plain": "1"})
+    assert outputs.merge([*printed, result]) == [printed[0] | {"text": text}, result]
+    assert printed[0].text == pieces[0], "the pieces themselves are not touched"
+    with pytest.raises(AssertionError):  # as MyST-NB does it
+        assert outputs.coalesce_streams(printed)[0].text == text
 
 
 PAGE = """<html lang="en" data-content_root="../">
