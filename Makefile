@@ -30,7 +30,7 @@ book: $(BUILT)
 	@echo "The book is at $(CURDIR)/_build/html/index.html (make serve shows it on localhost)."
 
 pdf: book
-	$(BIN)/python code/book/make_pdf.py
+	$(BIN)/python code/book/tools/make_pdf.py
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
@@ -74,7 +74,7 @@ drift:
 	  test -z "$$failed" || { echo "With the newest of everything, this fails: $$failed" >&2; exit 1; }
 
 notebooks: $(INSTALLED)
-	$(BIN)/python code/book/run_notebooks.py
+	$(BIN)/python code/book/tools/run_notebooks.py
 
 lab: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" ./postBuild
@@ -102,9 +102,8 @@ $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
 	  { echo "The book was not built: see the warnings above." >&2; exit 1; }
 	@touch $@
 
-# SITE=FOLDER measures another build instead, for comparison.
 lighthouse: book
-	$(BIN)/python code/book/lighthouse.py $(SITE)
+	npx --yes @lhci/cli@0.15.1 autorun --config=code/book/tools/lighthouse.cjs
 
 lock:
 	@$(PYTHON) -m venv --clear _build/uv && _build/uv/bin/python -m pip install --quiet uv

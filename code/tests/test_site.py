@@ -185,6 +185,16 @@ def printed(cell):
             yield output.data["text/plain"].rstrip()
 
 
+def test_every_page_has_a_description_of_its_own():
+    chapters = [path for path in PAGES if path.startswith("chapters/")]
+    tags = [parsed(path).select("meta[name=description]") for path in chapters]
+    texts = {tag["content"] for [tag] in tags}  # one on each page
+    assert len(texts) == len(chapters)
+    assert all(100 <= len(text) <= 160 for text in texts), texts
+    # On a card, these would be shown as they are written in HTML.
+    assert not any(set(text) & {*"&<>'\""} for text in texts), texts
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_outputs_are_those_of_the_notebook(path):
     cells = nbformat.read((ROOT / path).with_suffix(".ipynb"), as_version=4).cells

@@ -97,11 +97,11 @@ def formula_fonts(css, characters):
     asked = set()
     for block in re.findall(r"\{([^{}]*)\}", css):
         family = re.search(r"KaTeX_\w+", block)
-        variants = re.findall(r"font-(?:weight|style): *(bold|italic)", block)
+        variants = re.findall(r"font-(?:weight|style): *(700|italic)", block)
         if family or variants:
             asked.add((family[0] if family else "KaTeX_Main", *sorted(variants)))
     for path, family, weight, style in katex.fonts():
-        if (family, *sorted({weight, style} - {"normal"})) in asked:
+        if (family, *sorted({str(weight), style} - {"400", "normal"})) in asked:
             yield fonts.face(path, characters, family, weight, style)
 
 
