@@ -158,8 +158,9 @@ def test_page(path, tab, server, complaints):
         tab.evaluate(THEME, mode)
         assert not barriers(tab), mode
 
-    tab.set_viewport_size({"width": 360, "height": 740})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    for width in (360, 320):
+        tab.set_viewport_size({"width": width, "height": 740})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -7,3 +7,5 @@
 }
 // The search page fetches the pages that it found, to quote them: a browser refuses that to a file.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// The fonts inside the style sheet are read when a text first asks for them: too late for the first paint, and lines move.
+document.fonts.forEach((font) => font.load());
