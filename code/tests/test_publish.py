@@ -1,6 +1,5 @@
 """A small book, built as the course is, with and without a place where it is published."""
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import yaml
 from bs4 import BeautifulSoup
 from docutils import nodes
 from pypdf import PdfReader
+from website import pages
 
 ROOT = Path(__file__).parents[2]
 CI = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "Fork-Er/course"}
@@ -48,7 +48,7 @@ def test_the_repository_is_the_configured_one_where_no_workflow_builds():
     assert found["launch_buttons"]["binderhub_url"] == ""
 
 
-PAGES = CI | {"GITHUB_ACTIONS": "true"}
+ACTIONS = CI | {"GITHUB_ACTIONS": "true"}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ PAGES = CI | {"GITHUB_ACTIONS": "true"}
     [
         ({}, ""),
         (CI, ""),  # a machine with the variables, which publishes nothing
-        (PAGES, "https://fork-er.github.io/course/"),
-        (PAGES | {"GITHUB_REPOSITORY": "A/a.github.io"}, "https://a.github.io/"),
-        (PAGES | {"GITHUB_SERVER_URL": "https://git.example.org"}, ""),
+        (ACTIONS, "https://fork-er.github.io/course/"),
+        (ACTIONS | {"GITHUB_REPOSITORY": "A/a.github.io"}, "https://a.github.io/"),
+        (ACTIONS | {"GITHUB_SERVER_URL": "https://git.example.org"}, ""),
         ({"BOOK_BASE_URL": "https://example.org/kl"}, "https://example.org/kl/"),
         ({"BOOK_BASE_URL": "http://[::1]:8000/"} | CI, "http://[::1]:8000/"),
     ],
@@ -94,77 +94,21 @@ def test_exercises_and_folded_code_do_not_count_as_reading():
     assert publish.reading_minutes(section) == 10
 
 
-# A book with two notebooks and a page without code, in the configuration of the course.
-
-HOME = "(home)=\n# A book\n\nIt has one chapter: [the first](part/first.ipynb#a-section).\n"
-FIRST = r"""(first)=
-# The first
-
-Text before the sentence that describes it, with $a$.
-
-You need: [the start](../home.ipynb), and $\alpha$.
-
-## A section
-
-```{math}
-:label: eq-one
-1 + 1 = 2
-```
-
-```{exercise}
-:label: ex-one
-Why is {eq}`eq-one` true?
-```
-
-````{solution-start} ex-one
-:class: dropdown
-````
-
-Think.
-
-````{solution-end}
-````
-
-```{prf:proof}
-See [the notes](../notes.md), [a library](https://example.org/library) and ![a mark](mark.svg).
-```
-"""
-NOTES = "# Notes\n\n{cite:p}`rafailov2023`\n\n```{bibliography}\n```\n"
-DESCRIBED = "It says what it does."
 FIRST_PAGE = "chapters/part/first"
-CHAPTERS = {"caption": "Part I", "numbered": True, "chapters": [{"file": FIRST_PAGE}]}
-APPENDIX = {"caption": "Appendix", "chapters": [{"file": "chapters/notes"}]}
-TOC = {"format": "jb-book", "root": "chapters/home", "parts": [CHAPTERS, APPENDIX]}
-
-
-def notebook(text):
-    """A notebook with a cell of text, and one whose output came in two pieces."""
-    cell = {"id": "a", "metadata": {}, "cell_type": "markdown", "source": text}
-    code = {"id": "b", "metadata": {}, "cell_type": "code", "source": "print(0.265)"}
-    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in ("0.", "265\n")]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "myst": {"html_meta": {"description": DESCRIBED}}}
-    cells = [cell, code | {"execution_count": 1, "outputs": pieces}]
-    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+DESCRIBED = "It says what it does."
 
 
 def run(book, **variables):
-    """Build the small book."""
+    """Build the small book in the configuration of the course."""
+    shutil.copytree(ROOT / "code" / "tests" / "book", book, dirs_exist_ok=True)
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["execute"] = {"execute_notebooks": "off"}
     (book / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    (book / "_toc.yml").write_text(yaml.safe_dump(TOC), encoding="utf-8")
     (book / "code").symlink_to(ROOT / "code")
-    chapters = book / "chapters"
-    (chapters / "part").mkdir(parents=True)
-    shutil.copytree(ROOT / "chapters" / "_static", chapters / "_static")
-    shutil.copy(ROOT / "chapters" / "references.bib", chapters)
-    shutil.copy(ROOT / "chapters" / "_static" / "favicon.svg", chapters / "part" / "mark.svg")
-    (chapters / "home.ipynb").write_text(notebook(HOME), encoding="utf-8")
-    (chapters / "part" / "first.ipynb").write_text(notebook(FIRST), encoding="utf-8")
-    (chapters / "notes.md").write_text(NOTES, encoding="utf-8")
-    for name, text in variables.pop("static", {}).items():
-        (chapters / "_static" / name).write_text(text, encoding="utf-8")
+    static = book / "chapters" / "_static"
+    shutil.copytree(ROOT / "chapters" / "_static", static, dirs_exist_ok=True)
+    shutil.copy(ROOT / "chapters" / "references.bib", book / "chapters")
+    shutil.copy(static / "favicon.svg", book / "chapters" / "part" / "mark.svg")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     environ.pop("BOOK_BASE_URL", None)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -180,7 +124,7 @@ def build(book, **variables):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("published"), **PAGES, **BRANCH)
+    return build(tmp_path_factory.mktemp("published"), **ACTIONS, **BRANCH)
 
 
 @pytest.fixture(scope="module")
@@ -195,12 +139,52 @@ def read(html, page):
 def test_a_file_of_the_theme_in_which_a_replaced_text_has_changed_fails_the_build(tmp_path):
     script = Path(sphinx.__file__).parent / "themes" / "basic" / "static" / "searchtools.js"
     text = script.read_text(encoding="utf-8").replace('[".headerlink", ', '[".permalink", ')
-    done = run(tmp_path, static={"searchtools.js": text})
+    static = tmp_path / "chapters" / "_static"
+    static.mkdir(parents=True)
+    (static / "searchtools.js").write_text(text, encoding="utf-8")
+    done = run(tmp_path)
     assert done.returncode and "headerlink" in done.stdout + done.stderr
 
 
-def test_an_output_is_shown_in_one_piece(published):
-    assert read(published, FIRST_PAGE).select_one(".cell_output pre").get_text() == "0.265\n"
+def test_a_page_asks_for_little_and_waits_for_nothing(published):
+    page = read(published, FIRST_PAGE)
+    assert len(page.select("meta[name=viewport]")) == 1
+    [sheet] = page.select("link[rel=stylesheet]")
+    assert re.fullmatch(r"\.\./\.\./_static/site\.css\?v=[0-9a-f]{8}", sheet["href"])
+    assert not page.select("[rel=preload]")
+    scripts = {script["src"].split("?")[0] for script in page.select("script[src]")}
+    assert all(script.has_attr("defer") for script in page.select("script[src]"))
+    needed = {"togglebutton.js", "copybutton.js", "formulas.js", "doctools.js"}
+    assert {f"../../_static/{name}" for name in needed} <= scripts
+    assert not any(re.search("search|fontawesome|documentation", name) for name in scripts)
+    for name in ("_static/searchtools.js", "searchindex.js"):
+        assert read(published, "search").select(f"script[src^='{name}'][defer]")
+    # Tuned again, it is the same.
+    text = (published / f"{FIRST_PAGE}.html").read_text(encoding="utf-8")
+    text = re.sub(r"(site\.css\?v=)\w+", r"\1", text)
+    assert pages.tuned(text, (published / FIRST_PAGE).parent) == text
+
+
+def test_pictures_have_a_size_and_all_but_the_first_wait(published):
+    first, second = read(published, FIRST_PAGE).select("article img[src*=_images]")
+    assert first["width"] == first["height"] == second["width"] == "32"
+    assert [first.get("loading"), second.get("loading")] == [None, "lazy"]
+
+
+def test_code_has_no_markup_without_colour_and_an_output_is_in_one_piece(published):
+    code, output = read(published, FIRST_PAGE).select(".cell pre")
+    assert {part["class"][0] for part in code.select("span[class]")} == {"k", "nf", "nb", "mf"}
+    assert code.get_text() == "def show():\n    print(0.265)\n\n\nshow()\n"
+    assert output.get_text() == "0.265\n"
+
+
+def test_formulas_are_there_and_the_last_box_stays_with_the_sign_behind_it(published):
+    page = read(published, FIRST_PAGE)
+    assert len(page.select("article math")) == len(page.select("article .math")) >= 3
+    assert page.select_one("#equation-eq-one .eqno").get_text().startswith("(1.1)")
+    boxes = page.select_one("p:not(.chapter-facts) .katex-html")
+    assert [part["class"] for part in boxes.children] == [["base"], ["base"], ["katex-last"]]
+    assert boxes.select_one(".katex-last > .base").text == "c"
 
 
 def links(soup):
