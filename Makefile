@@ -103,7 +103,7 @@ $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
 	@touch $@
 
 lighthouse: book
-	npx --yes @lhci/cli@0.15.1 autorun --config=code/book/tools/lighthouse.cjs
+	cd _build && npx --yes @lhci/cli@0.15.1 autorun --config=../code/book/tools/lighthouse.cjs
 
 lock:
 	@$(PYTHON) -m venv --clear _build/uv && _build/uv/bin/python -m pip install --quiet uv
