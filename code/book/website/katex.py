@@ -66,9 +66,7 @@ def formula(translator, node, display):
 
 
 # The last of the boxes of a formula in the text, and the end of its markup.
-LAST = changes.expected(
-    r'(<span class="base">(?:(?!<span class="base">).)*)(</span></span>)$',
-)
+LAST = changes.expected(r'(<span class="base">(?:(?!<span class="base">).)*)(</span></span>)$')
 
 
 def visit_math(translator, node):

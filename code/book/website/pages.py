@@ -26,7 +26,10 @@ ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 
 # What the search leaves out of the text of a page that it quotes. Of a formula it would quote all three forms.
-QUOTED = expected(r'\["\.headerlink", (?:"\.katex-html", "annotation", )?')
+QUOTED = (
+    expected(r'\["\.headerlink", (?:"\.katex-html", "annotation", )?'),
+    '[".headerlink", ".katex-html", "annotation", ',
+)
 
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = expected(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
@@ -61,16 +64,16 @@ def finish(app, exception):
     if exception or app.builder.format != "html":
         return
     out = Path(app.outdir)
-    static = out / STATIC
+    static = (out / STATIC).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
     # Neither the redirection to the home page nor the theme's templates in the static folder.
     pages = {path: page for path, page in pages.items() if ROOT.search(page)}
-    sheets = {}  # in the order of the pages
-    for path, page in pages.items():
-        for tag in TAG.findall(page):
-            href = stylesheet(tag)
-            if href and not href.endswith(f"/{SHEET}"):
-                sheets[(path.parent / href).resolve()] = None
+    sheets = {  # in the order of the pages
+        (path.parent / href).resolve(): None
+        for path, page in pages.items()
+        for href in filter(None, map(stylesheet, TAG.findall(page)))
+    }
+    sheets.pop(static / SHEET, None)
     if not sheets:
         return  # no page was written anew
     pages = {path: tuned(page, path.parent) for path, page in pages.items()}
@@ -81,17 +84,15 @@ def finish(app, exception):
     }
     known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
     characters = set(html.unescape("".join(pages.values())))
-    css = styles.bundle(sheets, known, characters, static.resolve())
+    css = styles.bundle(sheets, known, characters, static)
     (static / SHEET).write_text(css, encoding="utf-8")
     version = hashlib.sha256(css.encode()).hexdigest()[:8]
     for path, page in pages.items():
         page = re.sub(rf"({STATIC}/{re.escape(SHEET)})\?v=\w*", rf"\1?v={version}", page)
         path.write_text(page, encoding="utf-8")
     search = static / "searchtools.js"
-    text = change(
-        QUOTED, '[".headerlink", ".katex-html", "annotation", ', search.read_text("utf-8")
-    )
-    search.write_text(text, encoding="utf-8")
+    text = search.read_text(encoding="utf-8")
+    search.write_text(change(*QUOTED, text), encoding="utf-8")
 
 
 def stylesheet(tag):
