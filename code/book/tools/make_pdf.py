@@ -11,7 +11,7 @@ import re
 import sys
 from html import escape
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import browser
 from bs4 import BeautifulSoup
@@ -22,8 +22,6 @@ from pypdf.generic import Fit
 HTML = Path(__file__).parents[3] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
 DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
-# Attributes that hold ids; those of links are treated apart.
-NAMING = ("for", "headers", "aria-labelledby", "aria-describedby")
 
 
 def name_of(path, anchor=""):
@@ -32,9 +30,11 @@ def name_of(path, anchor=""):
     return f"{name}--{anchor}" if anchor else name
 
 
-def join(page, path):
-    """A path on a page, as seen from the root of the website."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+def join(page, address):
+    """An address on a page, as seen from the root of the website."""
+    if urlsplit(address).scheme:
+        return address
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), address)) if address else page
 
 
 def read(path):
@@ -54,36 +54,30 @@ def read_menu(html):
 
 def link(href, page, paths, base_url):
     """Where a link of a page goes in the PDF, or nowhere."""
-    if urlsplit(href).scheme:
-        return href
     path, anchor = urldefrag(href)
     target = join(page, path)
     if target in paths:
         return "#" + name_of(target, unquote(anchor))
-    return f"{base_url}{target}{anchor and '#' + anchor}" if base_url else None
+    target = urljoin(base_url, target + (anchor and f"#{anchor}"))
+    return target if urlsplit(target).scheme else None
 
 
 def prepare(article, page, paths, base_url):
     """Change the content of a page so that it can stand beside that of the others."""
     for element in article.select(DROPPED):
         element.decompose()
-    for element in article.find_all(True):
-        if "id" in element.attrs:
-            element["id"] = name_of(page, element["id"])
-        for attribute in NAMING:
-            if attribute in element.attrs:
-                names = " ".join(element.get_attribute_list(attribute)).split()
-                element[attribute] = " ".join(name_of(page, name) for name in names)
-        if "href" in element.attrs:
-            element["href"] = link(element["href"], page, paths, base_url)
-            if element["href"] is None:
-                del element["href"]
-        if element.name == "img":
-            del element["loading"]
-            if not urlsplit(element["src"]).scheme:
-                element["src"] = join(page, element["src"])
-        if element.name == "details":
-            element["open"] = ""
+    # A drawing refers to its own parts, and nothing else does.
+    for element in article.select("[id]:not(svg *)"):
+        element["id"] = name_of(page, element["id"])
+    for element in article.select("a[href]"):
+        element["href"] = link(element["href"], page, paths, base_url)
+        if element["href"] is None:
+            del element["href"]
+    for element in article.select("img"):
+        del element["loading"]
+        element["src"] = join(page, element["src"])
+    for element in article.select("details"):
+        element["open"] = ""
     article["id"] = name_of(page)
     return str(article)
 
@@ -91,7 +85,7 @@ def prepare(article, page, paths, base_url):
 def head_of(soup, page):
     """The styles of a page."""
     for element in soup.head.select("link[rel=stylesheet], style"):
-        if "href" in element.attrs and not urlsplit(element["href"]).scheme:
+        if element.name == "link":
             element["href"] = join(page, element["href"])
         yield str(element)
 
