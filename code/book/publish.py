@@ -57,10 +57,7 @@ def find_base_url(environ=os.environ):
     """The address of the published website with a slash at its end, or "" if it is not known."""
     if given := environ.get("BOOK_BASE_URL"):
         if not ADDRESS.fullmatch(given):
-            raise ValueError(
-                "BOOK_BASE_URL must be like https://example.org/book/: "
-                "without spaces, a name before an @, and a part behind ? or #"
-            )
+            raise ValueError("BOOK_BASE_URL must be like https://example.org/a/, without @, ? or #")
         return given.rstrip("/") + "/"
     published = environ.get("GITHUB_ACTIONS") and environ.get("GITHUB_SERVER_URL") == GITHUB
     owner, _, name = environ.get("GITHUB_REPOSITORY", "").partition("/")
@@ -78,7 +75,7 @@ def configure(app, config):
     if config.html_baseurl:
         # Only here: social tags need an address, and a map fails without one.
         app.setup_extension("sphinxext.opengraph")
-        icon = Path(__file__).parent / "icon.png"
+        icon = "code/book/icon.png"  # relative, since the name of a card has its hash
         config.ogp_site_url, config.ogp_site_name = config.html_baseurl, config.html_title
         config.ogp_social_cards = {"image": icon, "image_mini": icon, "line_color": "#2f6690"}
         app.setup_extension("sphinx_sitemap")
@@ -100,15 +97,14 @@ def seconds(node):
         return SECONDS_A_WORD * len(node.split())
     if isinstance(node, nodes.literal_block):
         return SECONDS_A_LINE_OF_CODE * len(node.astext().split("\n"))
-    if isinstance(node, nodes.Invisible | nodes.raw) or {"exercise", "solution"} & {
-        *node["classes"]
-    }:
+    classes = {*node["classes"]}
+    if isinstance(node, nodes.Invisible | nodes.raw) or classes & {"exercise", "solution"}:
         return 0
     if type(node) in SECONDS:
         return SECONDS[type(node)]
-    if "cell_output" in node["classes"]:
+    if "cell_output" in classes:
         return SECONDS[nodes.image] * len([*node.findall(nodes.image)])
-    folded = "tag_hide-input" in node["classes"]
+    folded = "tag_hide-input" in classes
     return sum(
         seconds(child) for child in node if not (folded and "cell_input" in child["classes"])
     )
