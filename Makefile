@@ -27,7 +27,7 @@ help:
 	@echo "  make lint        check the style and the types of the code, and the style of the notebooks' cells"
 	@echo "  make coverage    make test, which then fails if it misses 2 % of the package's lines and branches"
 	@echo "  make test-trl    compare with the library TRL and PyTorch (gigabytes, in their own environment)"
-	@echo "  make lighthouse  measure every page of the website as a phone sees it (Chromium and Node)"
+	@echo "  make lighthouse  fail if a page scores below 97 as a phone sees it (Chromium and Node)"
 	@echo "  make lock        take the newest versions into requirements.lock (UPGRADE= keeps those it has)"
 	@echo "  make drift       run the tests and build the book with the newest version of everything"
 	@echo "  make audit       ask a database of advisories about every version in the lock"
@@ -36,7 +36,7 @@ book: $(BUILT)
 	@printf '%s\n' "The book is at $$PWD/_build/html/index.html (make serve shows it on localhost)."
 
 pdf: book
-	$(BIN)/python code/book/make_pdf.py
+	$(BIN)/python code/book/tools/make_pdf.py
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
@@ -85,7 +85,7 @@ drift:
 	  test -z "$$failed" || { echo "With the newest of everything, this fails: $$failed" >&2; exit 1; }
 
 notebooks: $(INSTALLED)
-	$(BIN)/python code/book/run_notebooks.py
+	$(BIN)/python code/book/tools/run_notebooks.py
 
 lab: $(INSTALLED)
 	PATH="$$PWD/$(BIN):$$PATH" ./.binder/postBuild
@@ -121,9 +121,8 @@ $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
 	@rm -rf _build/html && mv _build/new/_build/html _build/html
 	@touch $@
 
-# SITE=FOLDER measures another build instead, for comparison.
 lighthouse: book
-	$(BIN)/python code/book/lighthouse.py $(SITE)
+	cd _build && npx --yes @lhci/cli@0.15.1 autorun --config=../code/book/tools/lighthouse.cjs
 
 # The inputs name no versions: the lock is their one place. CI and `make audit` have it with hashes.
 UPGRADE ?= --upgrade

@@ -1,7 +1,7 @@
 """The built website in a real browser, driven by Playwright: what a reader would meet.
 
-`make test` builds the website first. Without it, or without Chromium or Chrome, these tests are
-skipped, unless the variable REQUIRE_BROWSER says that they must run.
+`make test` builds the website first. Without it these tests are skipped, and without Chromium or
+Chrome those that need a browser, unless the variable REQUIRE_BROWSER says that all must run.
 """
 
 import functools
@@ -13,23 +13,23 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import browser
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
     if "data-content_root" in path.read_text(encoding="utf-8")
 )
-MISSING = [
-    *([] if PAGES else ["the website is not built (make book)"]),
-    *([] if browser.find() else ["neither Chromium nor Chrome is installed"]),
-]
-if MISSING and not os.environ.get("REQUIRE_BROWSER"):
-    pytest.skip(f"website not tested: {', '.join(MISSING)}", allow_module_level=True)
+NOTEBOOKS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
+REQUIRED = os.environ.get("REQUIRE_BROWSER")
+if not PAGES and not REQUIRED:
+    pytest.skip("the website is not built (make book)", allow_module_level=True)
 
 
 @functools.cache
@@ -100,6 +100,8 @@ def server():
 
 @pytest.fixture(scope="module")
 def chromium():
+    if not browser.find() and not REQUIRED:
+        pytest.skip("neither Chromium nor Chrome is installed")
     with sync_playwright() as playwright, browser.launch(playwright) as running:
         yield running
 
@@ -156,8 +158,9 @@ def test_page(path, tab, server, complaints):
         tab.evaluate(THEME, mode)
         assert not barriers(tab), mode
 
-    tab.set_viewport_size({"width": 360, "height": 740})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    for width in (360, 320):
+        tab.set_viewport_size({"width": width, "height": 740})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -174,26 +177,56 @@ def test_links_and_anchors_resolve(path):
             assert unquote(anchor) in ids(target), f"{path}: {element['href']}"
 
 
-@pytest.mark.parametrize(
-    "words, page",
-    [
-        ("Kullback", "chapters/kl/what-kl-measures.html"),
-        ("Gibbs", "chapters/kl/properties.html"),
-        ("leash", "chapters/kl/leash.html"),
-        ("Zermelo", "chapters/bradley-terry/finding-the-strengths.html"),
-        ("deviance", "chapters/bradley-terry/real-data.html"),
-        ("partition function", "chapters/dpo/rlhf.html"),
-        ("implicit reward", "chapters/dpo/dpo-loss.html"),
-        ("coverage", "chapters/appendix/glossary.html"),
-        ("label smoothing", "chapters/dpo/limits.html"),
-        ("kl_divergence", "chapters/appendix/api.html"),
-        ("beta", "chapters/dpo/training.html"),
-        ("交叉熵", "chapters/appendix/glossary.html"),
-    ],
-)
+def printed(cell):
+    """The outputs of a notebook's cell that a page shows as text."""
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            yield output.text.rstrip()
+        elif set(output.get("data", ())) == {"text/plain"}:
+            yield output.data["text/plain"].rstrip()
+
+
+def test_every_page_has_a_description_of_its_own():
+    chapters = [path for path in PAGES if path.startswith("chapters/")]
+    tags = [parsed(path).select("meta[name=description]") for path in chapters]
+    texts = {tag["content"] for [tag] in tags}  # one on each page
+    assert len(texts) == len(chapters)
+    assert all(100 <= len(text) <= 160 for text in texts), texts
+    # On a card, these would be shown as they are written in HTML.
+    assert not any(set(text) & {*"&<>'\""} for text in texts), texts
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_outputs_are_those_of_the_notebook(path):
+    cells = nbformat.read((ROOT / path).with_suffix(".ipynb"), as_version=4).cells
+    shown = parsed(path).select("div.cell")
+    cells = [cell for cell in cells if cell.cell_type == "code"]
+    assert len(shown) == len(cells)
+    for number, (cell, box) in enumerate(zip(cells, shown)):
+        texts = box.select(".cell_output :is(.stream, .text_plain) pre")
+        assert [text.get_text().rstrip() for text in texts] == [*printed(cell)], number
+
+
+FOUND = {
+    "Kullback": "kl/what-kl-measures",
+    "Gibbs": "kl/properties",
+    "leash": "kl/leash",
+    "Zermelo": "bradley-terry/finding-the-strengths",
+    "deviance": "bradley-terry/real-data",
+    "partition function": "dpo/rlhf",
+    "implicit reward": "dpo/dpo-loss",
+    "coverage": "appendix/glossary",
+    "label smoothing": "dpo/limits",
+    "kl_divergence": "appendix/api",
+    "beta": "dpo/training",
+    "交叉熵": "appendix/glossary",
+}
+
+
+@pytest.mark.parametrize("words, page", FOUND.items())
 def test_search(words, page, tab, server, complaints):
     tab.goto(f"{server}search.html?q={words}")
-    tab.wait_for_selector(f"#search-results a[href*='{page}']")
+    tab.wait_for_selector(f"#search-results a[href*='chapters/{page}.html']")
     tab.wait_for_load_state("networkidle")
     assert not complaints
     # A quotation has no LaTeX in it.

@@ -16,6 +16,7 @@ from pathlib import Path
 import imagesize
 
 from website import styles
+from website.changes import change, expected, met
 
 STATIC = "_static"
 SHEET = "site.css"
@@ -25,42 +26,54 @@ ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 
 # What the search leaves out of the text of a page that it quotes. Of a formula it would quote all three forms.
-QUOTED = ('[".headerlink", ', '[".headerlink", ".katex-html", "annotation", ')
+QUOTED = (
+    expected(r'\["\.headerlink", (?:"\.katex-html", "annotation", )?'),
+    '[".headerlink", ".katex-html", "annotation", ',
+)
 
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
-PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
+PLAIN = expected(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
 # The same identifier in every exercise, solution and unnamed proof of a page: no link can mean one of them.
-REPEATED = re.compile(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
+REPEATED = expected(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
+
+# Sphinx gives an entry of a list of sources a role that is deprecated, and none for a list.
+SOURCE = expected('role="doc-biblioentry"')
+
+# The theme's button for the search, with a name that hides the key that is shown on it.
+SEARCH = expected(r'(<button class="[^"]*\bsearch-button-field\b[^>]*) aria-label="[^"]*"')
 
 # The end of a script's name, and what a page that needs it has in it.
 NEEDED = {
-    "/fontawesome.js": None,  # draws 2000 icons; the font has the ten in use
-    "/searchtools.js": 'id="search-results"',
-    "/language_data.js": 'id="search-results"',
-    "searchindex.js": 'id="search-results"',
-    "/clipboard.min.js": 'class="highlight"',
-    "/copybutton.js": 'class="highlight"',
-    "/togglebutton.js": "dropdown",
-    "/design-tabs.js": "sd-tab-set",
-    "/formulas.js": 'class="katex-display"',
+    expected("/fontawesome.js"): None,  # draws 2000 icons; the font has the ten in use
+    expected("/searchtools.js"): 'id="search-results"',
+    expected("/language_data.js"): 'id="search-results"',
+    expected("searchindex.js"): 'id="search-results"',
+    expected("/clipboard.min.js"): 'class="highlight"',
+    expected("/copybutton.js"): 'class="highlight"',
+    expected("/togglebutton.js"): "dropdown",
+    expected("/design-tabs.js"): "sd-tab-set",
+    expected("/formulas.js"): 'class="katex-display"',
 }
+# Its lines are used at once by the scripts below it, and shorter than a request for it.
+INLINED = expected("/documentation_options.js")
+PRELOADED = expected('rel="preload"')
 
 
 def finish(app, exception):
     if exception or app.builder.format != "html":
         return
     out = Path(app.outdir)
-    static = out / STATIC
+    static = (out / STATIC).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
     # Neither the redirection to the home page nor the theme's templates in the static folder.
     pages = {path: page for path, page in pages.items() if ROOT.search(page)}
-    sheets = {}  # in the order of the pages
-    for path, page in pages.items():
-        for tag in TAG.findall(page):
-            href = stylesheet(tag)
-            if href and not href.endswith(f"/{SHEET}"):
-                sheets[(path.parent / href).resolve()] = None
+    sheets = {  # in the order of the pages
+        (path.parent / href).resolve(): None
+        for path, page in pages.items()
+        for href in filter(None, map(stylesheet, TAG.findall(page)))
+    }
+    sheets.pop(static / SHEET, None)
     if not sheets:
         return  # no page was written anew
     pages = {path: tuned(page, path.parent) for path, page in pages.items()}
@@ -71,14 +84,15 @@ def finish(app, exception):
     }
     known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
     characters = set(html.unescape("".join(pages.values())))
-    css = styles.bundle(sheets, known, characters, static.resolve())
+    css = styles.bundle(sheets, known, characters, static)
     (static / SHEET).write_text(css, encoding="utf-8")
     version = hashlib.sha256(css.encode()).hexdigest()[:8]
     for path, page in pages.items():
         page = re.sub(rf"({STATIC}/{re.escape(SHEET)})\?v=\w*", rf"\1?v={version}", page)
         path.write_text(page, encoding="utf-8")
     search = static / "searchtools.js"
-    search.write_text(search.read_text(encoding="utf-8").replace(*QUOTED), encoding="utf-8")
+    text = search.read_text(encoding="utf-8")
+    search.write_text(change(*QUOTED, text), encoding="utf-8")
 
 
 def stylesheet(tag):
@@ -99,6 +113,7 @@ def tuned(page, folder):
         if attributes.get("rel") == "stylesheet":
             return once("stylesheet", sheet)
         if attributes.get("rel") == "preload":
+            met[PRELOADED] += 1
             return ""
         if attributes.get("name") == "viewport":
             return once("viewport", tag)
@@ -115,10 +130,12 @@ def tuned(page, folder):
 
     def script(tag, src):
         for end, mark in NEEDED.items():
-            if src.endswith(end) and (mark is None or mark not in page):
-                return ""
-        if src.endswith("/documentation_options.js"):
-            # The lines below it use it at once, and it is shorter than a request for it.
+            if src.endswith(end):
+                met[end] += 1
+                if mark is None or mark not in page:
+                    return ""
+        if src.endswith(INLINED):
+            met[INLINED] += 1
             return f"<script>{(folder / src).read_text(encoding='utf-8')}</script>\n"
         return tag if "defer" in tag else tag.replace("<script", "<script defer", 1)
 
@@ -131,9 +148,9 @@ def tuned(page, folder):
         size = once("picture", size) or f'{size} loading="lazy"'
         return tag.replace("<img", size, 1)
 
-    page = REPEATED.sub("", PLAIN.sub(r"\1", TAG.sub(tune, page)))
-    # Sphinx gives an entry of a list of sources a role that is deprecated, and none for a list.
-    return page.replace('role="doc-biblioentry"', 'role="listitem"')
+    page = change(PLAIN, r"\1", TAG.sub(tune, page))
+    page = change(SOURCE, 'role="listitem"', change(REPEATED, "", page))
+    return change(SEARCH, r"\1", page)
 
 
 def setup(app):

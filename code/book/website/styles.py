@@ -6,14 +6,15 @@ from itertools import pairwise
 import tinycss2
 
 from website import fonts, katex
+from website.changes import expected, met
 
 # Built from parts in bootstrap.js, so that no page and no script has the whole name.
-BUILT_BY_SCRIPTS = {"bs-tooltip-auto"}
+TOOLTIP = expected("bs-tooltip-auto")
 
 
 def words(pages, scripts):
     """Every class and id that a page has, and every word of a script, which may add it to one."""
-    found = set(BUILT_BY_SCRIPTS)
+    found = {TOOLTIP}
     for html in pages:
         for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", html, flags=re.DOTALL):
             found.update(value.split())
@@ -80,16 +81,13 @@ def purge(rules, known):
             raise ValueError(f"line {rule.source_line} of a style sheet: {rule.message}")
 
 
-def icons(css, known, webfonts):
+def icons(css, webfonts):
     """Font Awesome, cut to the icons that the rules name."""
     named = {character for character in css if "\ue000" <= character <= "\uf8ff"}
-    for kind, weight, family in (
-        ("solid", 900, "Font Awesome 6 Free"),
-        ("regular", 400, "Font Awesome 6 Free"),
-        ("brands", 400, "Font Awesome 6 Brands"),
-    ):
-        if {f"fa-{kind}", f"fa{kind[0]}"} & known:
-            yield fonts.face(webfonts / f"fa-{kind}-{weight}.ttf", named, family, weight, "normal")
+    files = ("solid-900", "Free"), ("regular-400", "Free"), ("brands-400", "Brands")
+    for file, kind in files if named else ():
+        path, family = webfonts / f"fa-{file}.ttf", f"Font Awesome 6 {kind}"
+        yield fonts.face(path, named, family, file[-3:], "normal")
 
 
 def formula_fonts(css, characters):
@@ -97,11 +95,11 @@ def formula_fonts(css, characters):
     asked = set()
     for block in re.findall(r"\{([^{}]*)\}", css):
         family = re.search(r"KaTeX_\w+", block)
-        variants = re.findall(r"font-(?:weight|style): *(bold|italic)", block)
+        variants = re.findall(r"font-(?:weight|style): *(700|italic)", block)
         if family or variants:
             asked.add((family[0] if family else "KaTeX_Main", *sorted(variants)))
     for path, family, weight, style in katex.fonts():
-        if (family, *sorted({weight, style} - {"normal"})) in asked:
+        if (family, *sorted({str(weight), style} - {"400", "normal"})) in asked:
             yield fonts.face(path, characters, family, weight, style)
 
 
@@ -110,8 +108,9 @@ def bundle(sheets, known, characters, static):
     formulas = tinycss2.parse_stylesheet(katex.styles(), skip_comments=True, skip_whitespace=True)
     formulas = "".join(purge(formulas, known))
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
+    met[TOOLTIP] += theme.count(TOOLTIP)
     faces = [
         *formula_fonts(formulas, characters),
-        *icons(theme, known, static / "vendor" / "fontawesome" / "webfonts"),
+        *icons(theme, static / "vendor" / "fontawesome" / "webfonts"),
     ]
     return "".join(faces) + formulas + theme

@@ -1,6 +1,6 @@
 """Execute notebooks in place, so that a second run leaves them unchanged.
 
-python code/book/run_notebooks.py [NOTEBOOK ...]      (default: all of chapters/)
+python code/book/tools/run_notebooks.py [NOTEBOOK ...]      (default: all of chapters/)
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-CHAPTERS = Path(__file__).parents[2] / "chapters"
+CHAPTERS = Path(__file__).parents[3] / "chapters"
 
 
 def run(path):

@@ -1,0 +1,181 @@
+"""Make one PDF of the built website, with bookmarks and page numbers, and link it from every page.
+
+All pages become one document, in the order of the menu, so that a link from a chapter to another
+is a link inside the PDF. A headless Chromium prints it.
+
+python code/book/tools/make_pdf.py [SITE]      (default: _build/html)
+"""
+
+import posixpath
+import re
+import sys
+from html import escape
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import browser
+from bs4 import BeautifulSoup
+from playwright.sync_api import Error, sync_playwright
+from pypdf import PdfWriter
+from pypdf.generic import Fit
+
+HTML = Path(__file__).parents[3] / "_build" / "html"
+# What a reader of paper cannot use, and the code that draws the figures.
+DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
+
+
+def name_of(path, anchor=""):
+    """The id that a page, or a place on it, has in the PDF."""
+    name = path.removesuffix(".html").replace("/", "-")
+    return f"{name}--{anchor}" if anchor else name
+
+
+def join(page, address):
+    """An address on a page, as seen from the root of the website."""
+    if urlsplit(address).scheme:
+        return address
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), address)) if address else page
+
+
+def read(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def read_menu(html):
+    """The pages of the book, from the menu of the first one: path, title, and the part it begins."""
+    first = re.search(r"url=([^\"']+)", (html / "index.html").read_text(encoding="utf-8"))[1]
+    part = ""
+    for item in read(html / first).select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a"):
+        text = " ".join(item.get_text().split())
+        if item.name == "a":
+            yield join(first, urldefrag(item["href"])[0]), text, part
+        part = text if item.name == "p" else ""
+
+
+def link(href, page, paths, base_url):
+    """Where a link of a page goes in the PDF, or nowhere."""
+    path, anchor = urldefrag(href)
+    target = join(page, path)
+    if target in paths:
+        return "#" + name_of(target, unquote(anchor))
+    target = urljoin(base_url, target + (anchor and f"#{anchor}"))
+    return target if urlsplit(target).scheme else None
+
+
+def prepare(article, page, paths, base_url):
+    """Change the content of a page so that it can stand beside that of the others."""
+    for element in article.select(DROPPED):
+        element.decompose()
+    # A drawing refers to its own parts, and nothing else does.
+    for element in article.select("[id]:not(svg *)"):
+        element["id"] = name_of(page, element["id"])
+    for element in article.select("a[href]"):
+        element["href"] = link(element["href"], page, paths, base_url)
+        if element["href"] is None:
+            del element["href"]
+    for element in article.select("img"):
+        del element["loading"]
+        element["src"] = join(page, element["src"])
+    for element in article.select("details"):
+        element["open"] = ""
+    article["id"] = name_of(page)
+    return str(article)
+
+
+def head_of(soup, page):
+    """The styles of a page."""
+    for element in soup.head.select("link[rel=stylesheet], style"):
+        if element.name == "link":
+            element["href"] = join(page, element["href"])
+        yield str(element)
+
+
+def one_document(html):
+    """The whole book as one page of HTML, and its headings: their level, name and text."""
+    menu = [*read_menu(html)]
+    paths = {path for path, _, _ in menu}
+    head, headings, body = {}, [], []
+    for path, title, part in menu:
+        soup = read(html / path)
+        canonical = soup.head.select_one("link[rel=canonical]")
+        base_url = canonical["href"].removesuffix(path) if canonical else ""
+        head.update(dict.fromkeys(head_of(soup, path)))
+        article = soup.select_one("article.bd-article")
+        body.append(prepare(article, path, paths, base_url))
+        headings += [(0, name_of(path), part)] if part else []
+        headings.append((1, name_of(path), title))
+        for heading in article.select("section > h2"):
+            headings.append((2, heading.parent["id"], " ".join(heading.get_text().split())))
+    title, author = headings[0][2], soup.head.select_one("meta[name=author]")["content"]
+    style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
+    contents = "".join(
+        f'<p class="level-{level}"><a href="#{name}">{escape(text)}</a></p>'
+        for level, name, text in headings
+    )
+    document = f"""<!DOCTYPE html>
+<html lang="{soup.html["lang"]}" data-theme="light">
+<head><meta charset="utf-8"><title>{escape(title)}</title>
+{"".join(head)}<style>{style}</style></head>
+<body><header class="book-cover"><p class="title">{escape(title)}</p><p>{escape(author)}</p>
+<p>{escape(base_url)}</p></header>
+<nav class="book-contents"><h1>Contents</h1>{contents}</nav>
+<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+{"".join(body)}
+</div></div></main></body></html>"""
+    return document, headings
+
+
+def add_bookmarks(pdf, headings):
+    """Show them when the file is opened. Chromium's own repeat a heading on top of a page."""
+    writer = PdfWriter(clone_from=pdf)
+    above = {}
+    for level, name, text in headings:
+        place = writer.named_destinations[f"/{name}"]
+        page, fit = writer.get_destination_page_number(place), Fit.xyz(top=place.top)
+        parent = above.get(level - 1)
+        above[level] = writer.add_outline_item(
+            title=text, page_number=page, parent=parent, fit=fit, is_open=level == 0
+        )
+    writer.page_mode = "/UseOutlines"
+    writer.write(pdf)
+
+
+def link_from_pages(html, pdf):
+    """Show the link that the template has kept a place for."""
+    text = f"The whole book as PDF ({pdf.stat().st_size / 1e6:.1f} MB)"
+    for path in html.rglob("*.html"):
+        href = "../" * (len(path.relative_to(html).parts) - 1) + pdf.name
+        shown = f'<nav id="book-pdf" aria-label="PDF"><a href="{href}">{text}</a></nav>'
+        before = path.read_text(encoding="utf-8")
+        after = re.sub(r'<nav id="book-pdf".*?</nav>', shown, before, flags=re.DOTALL)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+
+
+def main(site=HTML):
+    html = Path(site).resolve()
+    document, headings = one_document(html)
+    pdf = html / (re.sub(r"\W+", "-", headings[0][2].lower()).strip("-") + ".pdf")
+    # Beside the pages, so that their styles and pictures are found.
+    file = html / "whole-book.html"
+    try:
+        with sync_playwright() as playwright, browser.launch(playwright) as chromium:
+            tab = chromium.new_page()
+            file.write_text(document, encoding="utf-8")
+            tab.goto(file.as_uri(), timeout=300_000)
+            tab.evaluate("document.fonts.ready")
+            # With tags, which tell a screen reader its structure.
+            tab.pdf(path=pdf, prefer_css_page_size=True, print_background=True, tagged=True)
+    except Error as error:
+        sys.exit(
+            f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}"
+        )
+    finally:
+        file.unlink(missing_ok=True)
+    add_bookmarks(pdf, headings)
+    link_from_pages(html, pdf)
+    print(f"The PDF is at {pdf} ({pdf.stat().st_size / 1e6:.1f} MB).")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

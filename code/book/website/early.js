@@ -1,0 +1,11 @@
+// What cannot wait for the first paint: written into the head of every page.
+{
+  // The theme's script does this too, but after the first paint: a flash, and all styles anew.
+  const root = document.documentElement.dataset;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  if (root.theme === "auto") root.theme = dark ? "dark" : "light";
+}
+// The search page fetches the pages that it found, to quote them: a browser refuses that to a file.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// The fonts inside the style sheet are read when a text first asks for them: too late for the first paint, and lines move.
+document.fonts.forEach((font) => font.load());
