@@ -1,6 +1,6 @@
 """Formulas as KaTeX HTML with MathML inside, made when the book is built: no page runs a script.
 
-KaTeX lies beside this file, since no package on PyPI has its script, styles and fonts: files of its
+KaTeX lies beside this file, since no Python package has its script, styles and fonts: files of its
 npm package as they are (`npm pack katex@0.16.47`). The version is that inside jupyterlab-myst, so
 that the site and JupyterLab show the same formulas. mini-racer (V8) runs it: 22 MB to download,
 where Node takes three times as much and a server.
