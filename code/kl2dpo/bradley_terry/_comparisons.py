@@ -123,6 +123,7 @@ class Gram:
 
     def __init__(self, rows, weights):
         self.rows, self.weights = rows, weights
+        self.is_nearly_a_tree = len(weights) <= rows.n_items + 10 and not rows.covariates.size
 
     def __matmul__(self, theta):
         flow = self.weights * self.rows.log_odds(theta)
