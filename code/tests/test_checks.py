@@ -171,12 +171,31 @@ def test_shapes():
 
 
 def test_outcomes():
-    a, b = outcomes_last(0, a=np.ones((2, 5)), b=np.ones(2))
+    def as_checked(name, value, axis):
+        check_axis(name, value, axis)
+        return value
+
+    a, b = outcomes_last(as_checked, 0, a=np.ones((2, 5)), b=np.ones(2))
     assert a.shape == (5, 2) and b.shape == (2,)
     with refused("a has 2, b has 1 outcomes along axis -1"):
-        outcomes_last(-1, a=np.ones((3, 2)), b=np.ones(1))
+        outcomes_last(as_checked, -1, a=np.ones((3, 2)), b=np.ones(1))
     with refused("shapes do not broadcast: a (3, 2), b (4, 2)"):
-        outcomes_last(0, a=np.ones((2, 3)), b=np.ones((2, 4)))
+        outcomes_last(as_checked, 0, a=np.ones((2, 3)), b=np.ones((2, 4)))
+    with refused("axis is 1", "b has 1"):
+        outcomes_last(as_checked, 1, a=np.ones((2, 2)), b=np.ones(2))
+
+
+def test_shape_of_an_array():
+    assert as_array("x", [[1, 2, 3]], shape=(1, "n")).shape == (1, 3)
+    assert as_array("x", 1, shape=()).shape == ()
+    for value, shape, expected in [
+        ([1, 2], ("n", "n"), "(n, n)"),
+        ([[1, 2, 3]] * 2, ("n", "n"), "(n, n)"),
+        ([1, 2], (3,), "(3)"),
+        ([[1, 2]], (2,), "(2)"),
+    ]:
+        with refused(f"x has shape {np.shape(value)}, expected {expected}"):
+            as_array("x", value, shape=shape)
 
 
 ROWS = Table([[0.2, 0.8], [0.5, 0.5]], "xy", "ab")
