@@ -57,24 +57,32 @@ def as_count(name, value, at_least=1):
     return int(value)
 
 
+def as_slices(name, value, axis, masked=False):
+    """Return `value` as an array that has this axis."""
+    array = as_array(name, value, masked=masked)
+    refuse(array.ndim == 0, name, "a single number", "at least one dimension")
+    known = [*range(-array.ndim, array.ndim)]
+    good = isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) and axis in known
+    refuse(not good, "axis", repr(axis), f"one of {known}: {name} has {array.ndim} axes")
+    return array
+
+
+def as_logits(name, value, axis):
+    """Return `value` as an array whose slices along `axis` have a softmax; that of -inf is 0."""
+    array = as_slices(name, value, axis, masked=True)
+    as_array(f"the largest of {name}", array.max(axis=axis))
+    return array
+
+
 def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
-    array = as_array(name, value)
-    check_axis(name, array, axis)
+    array = as_slices(name, value, axis)
     refuse(array < 0, name, array, "a probability >= 0, not a logit or a sample")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
     expected = f"1 along axis {axis}, within {SUM_TOLERANCE} ({ADVICE})"
     refuse(np.abs(total - 1) > SUM_TOLERANCE, f"the sum of {name}", total, expected)
     return array
-
-
-def check_axis(name, array, axis):
-    """A ValueError if `array` has no such axis."""
-    refuse(array.ndim == 0, name, "a single number", "at least one dimension")
-    known = [*range(-array.ndim, array.ndim)]
-    good = isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) and axis in known
-    refuse(not good, "axis", repr(axis), f"one of {known}: {name} has {array.ndim} axes")
 
 
 def check_shapes(**arrays):

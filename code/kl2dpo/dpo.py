@@ -356,8 +356,8 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     1.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    too_far = h - 1 / (2 * tau)
-    return too_far**2, 2 * too_far, -2 * too_far
+    gap = h - 1 / (2 * tau)
+    return gap**2, 2 * gap, -2 * gap
 
 
 @define_loss

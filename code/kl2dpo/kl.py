@@ -46,14 +46,6 @@ def _divergence(p, q, log_ratio):
     ).sum(axis=-1)
 
 
-def _as_logits(name, value, axis):
-    """Return `value` as an array whose slices along `axis` have a softmax; that of -inf is 0."""
-    array = check.as_array(name, value, masked=True)
-    check.check_axis(name, array, axis)
-    check.as_array(f"the largest of {name}", array.max(axis=axis))
-    return array
-
-
 def _nats(base):
     """The unit of information whose logarithms have that base, in nats."""
     base = check.as_number("base", base, (">", 0))
@@ -232,7 +224,7 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     >>> float(kl_from_logits([0, 0], mask))
     inf
     """
-    a, b = check.outcomes_last(_as_logits, axis, p_logits=p_logits, q_logits=q_logits)
+    a, b = check.outcomes_last(check.as_logits, axis, p_logits=p_logits, q_logits=q_logits)
     p, q = np.exp(log_softmax(a)), np.exp(log_softmax(b))
     with np.errstate(all="ignore"):
         # Not ln p - ln q: where a and b are close, a - b is exact.

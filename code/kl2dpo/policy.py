@@ -187,8 +187,7 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        shape = "n_prompts", "n_tokens", "n_tokens"
-        self.parameters = as_array("logits", logits, shape=shape)
+        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_tokens", "n_tokens"))
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -459,8 +458,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
         given = dpo.checked_arguments(loss, **needed, nll_weight=nll_weight, **options)
     except TypeError as error:
         raise ValueError(f"{loss.__name__} {error}") from None
-    if given["nll_weight"].ndim:
-        as_array("nll_weight", nll_weight, shape=(m,))
+    as_array("nll_weight", nll_weight, shape=(m,) if given["nll_weight"].ndim else ())
     loss(**given)  # refuses what cannot be right from the start
     return _Data(loss, given, share, sides, ref), counts
 

@@ -12,7 +12,7 @@ from kl2dpo._checks import (
     as_count,
     as_number,
     as_probabilities,
-    check_axis,
+    as_slices,
     check_labels,
     check_shapes,
     outcomes_last,
@@ -154,14 +154,14 @@ def test_sums_of_probabilities(value, total):
 
 @pytest.mark.parametrize("axis", [2, -3, 0.0, True, None, "0", (0,)])
 def test_axes(axis):
-    check_axis("p", np.ones((2, 3)), np.int64(-2))
+    as_slices("p", np.ones((2, 3)), np.int64(-2))
     with refused(f"axis is {axis!r}", "[-2, -1, 0, 1]", "p has 2"):
-        check_axis("p", np.ones((2, 3)), axis)
+        as_slices("p", np.ones((2, 3)), axis)
 
 
 def test_a_single_number_has_no_axis():
     with refused("p is a single number"):
-        check_axis("p", np.float64(1), -1)
+        as_slices("p", np.float64(1), -1)
 
 
 def test_shapes():
@@ -171,18 +171,14 @@ def test_shapes():
 
 
 def test_outcomes():
-    def as_checked(name, value, axis):
-        check_axis(name, value, axis)
-        return value
-
-    a, b = outcomes_last(as_checked, 0, a=np.ones((2, 5)), b=np.ones(2))
+    a, b = outcomes_last(as_slices, 0, a=np.ones((2, 5)), b=np.ones(2))
     assert a.shape == (5, 2) and b.shape == (2,)
     with refused("a has 2, b has 1 outcomes along axis -1"):
-        outcomes_last(as_checked, -1, a=np.ones((3, 2)), b=np.ones(1))
+        outcomes_last(as_slices, -1, a=np.ones((3, 2)), b=np.ones(1))
     with refused("shapes do not broadcast: a (3, 2), b (4, 2)"):
-        outcomes_last(as_checked, 0, a=np.ones((2, 3)), b=np.ones((2, 4)))
+        outcomes_last(as_slices, 0, a=np.ones((2, 3)), b=np.ones((2, 4)))
     with refused("axis is 1", "b has 1"):
-        outcomes_last(as_checked, 1, a=np.ones((2, 2)), b=np.ones(2))
+        outcomes_last(as_slices, 1, a=np.ones((2, 2)), b=np.ones(2))
 
 
 def test_shape_of_an_array():
