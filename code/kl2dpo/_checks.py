@@ -9,20 +9,22 @@ SUM_TOLERANCE = 1e-8
 ADVICE = "counts? divide by their sum; float32? normalise in float64; samples? see kl_estimators"
 
 
-def refuse(bad, name, array, expected):
-    """A ValueError that names the first entry of `array` where `bad` is True, if there is one."""
-    if bad.any():
+def refuse(bad, name, found, expected):
+    """A ValueError if `bad`; in an array, the first entry of `found` where `bad` is True is named."""
+    if np.asarray(bad).any():
         index = np.argwhere(bad)[0].tolist()
-        raise ValueError(f"{name}{index or ''} is {array[tuple(index)]}, expected {expected}")
+        found = found[tuple(index)] if index else found
+        raise ValueError(f"{name}{index or ''} is {found}, expected {expected}")
 
 
 _HOLDS = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
 
 
-def as_array(name, value, *bounds, masked=False):
+def as_array(name, value, *bounds, shape=None, masked=False):
     """Return `value` as an array of finite floats; each of the bounds is a pair like ``(">", 0)``.
 
-    With `masked`, -inf is accepted too: the logarithm of a probability that was set to 0.
+    A word in `shape` stands for any one length. With `masked`, -inf is accepted too: the
+    logarithm of a probability that was set to 0.
     """
     try:
         array = np.ma.filled(value, np.nan)  # the data of any array; a masked entry is no number
@@ -31,21 +33,21 @@ def as_array(name, value, *bounds, masked=False):
         array = np.asarray(array - 0, dtype=float)  # of objects, texts and None fail here
     except Exception:  # whatever an object's own __array__ raises
         raise ValueError(f"{name} is {reprlib.repr(value)}, expected real numbers") from None
-    if not array.size:
-        raise ValueError(f"{name} is empty, of shape {array.shape}, expected at least one number")
+    refuse(not array.size, name, f"empty, of shape {array.shape}", "at least one number")
     good = np.isfinite(array) | (masked & (array == -np.inf))
     refuse(~good, name, array, "a finite number" + masked * " or -inf")
     for sign, limit in bounds:
         refuse(~_HOLDS[sign](array, limit), name, array, f"a number {sign} {limit}")
+    words = {n: size for n, size in zip(shape or (), array.shape) if isinstance(n, str)}
+    if shape is not None and array.shape != tuple(words.get(n, n) for n in shape):
+        expected = f"({', '.join(map(str, shape))})" if shape else "one number"
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
     return array
 
 
 def as_number(name, value, *bounds):
     """Return `value` as a float within the bounds, as `as_array`."""
-    array = as_array(name, value, *bounds)
-    if array.ndim:
-        raise ValueError(f"{name} has shape {array.shape}, expected one number")
-    return float(array)
+    return float(as_array(name, value, *bounds, shape=()))
 
 
 def as_count(name, value, at_least=1):
@@ -55,25 +57,32 @@ def as_count(name, value, at_least=1):
     return int(value)
 
 
+def as_slices(name, value, axis, masked=False):
+    """Return `value` as an array that has this axis."""
+    array = as_array(name, value, masked=masked)
+    refuse(array.ndim == 0, name, "a single number", "at least one dimension")
+    known = [*range(-array.ndim, array.ndim)]
+    good = isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) and axis in known
+    refuse(not good, "axis", repr(axis), f"one of {known}: {name} has {array.ndim} axes")
+    return array
+
+
+def as_logits(name, value, axis):
+    """Return `value` as an array whose slices along `axis` have a softmax; that of -inf is 0."""
+    array = as_slices(name, value, axis, masked=True)
+    as_array(f"the largest of {name}", array.max(axis=axis))
+    return array
+
+
 def as_probabilities(name, value, axis):
     """Return `value` as an array whose slices along `axis` are probability distributions."""
-    array = as_array(name, value)
-    check_axis(name, array, axis)
+    array = as_slices(name, value, axis)
     refuse(array < 0, name, array, "a probability >= 0, not a logit or a sample")
     with np.errstate(over="ignore"):
         total = array.sum(axis=axis)
     expected = f"1 along axis {axis}, within {SUM_TOLERANCE} ({ADVICE})"
     refuse(np.abs(total - 1) > SUM_TOLERANCE, f"the sum of {name}", total, expected)
     return array
-
-
-def check_axis(name, array, axis):
-    """A ValueError if `array` has no such axis."""
-    if array.ndim == 0:
-        raise ValueError(f"{name} is a single number, expected at least one dimension")
-    known = [*range(-array.ndim, array.ndim)]
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or axis not in known:
-        raise ValueError(f"axis is {axis!r}, expected one of {known}: {name} has {array.ndim} axes")
 
 
 def check_shapes(**arrays):
@@ -90,18 +99,20 @@ def check_labels(axis=-1, **values):
     tables = {name: list(map(list, t.axes)) for name, t in values.items() if hasattr(t, "axes")}
     labels = {name: [table.pop(axis), *table] for name, table in tables.items()}
     for p, q in itertools.combinations(labels, 2):
-        differing = [(x, y) for x, y in zip(labels[p], labels[q]) if x != y]
-        if differing:
-            found = f"{p} and {q} have labels that differ, {reprlib.repr(differing[0])}"
-            raise ValueError(f"{found}: align them, for example by {p}, {q} = {p}.align({q})")
+        for pair in zip(labels[p], labels[q]):
+            if pair[0] != pair[1]:
+                found = f"{p} and {q} have labels that differ, {reprlib.repr(pair)}"
+                raise ValueError(f"{found}: align them, for example by {p}, {q} = {p}.align({q})")
 
 
-def outcomes_last(axis, **arrays):
-    """The named arrays with `axis` moved to the end, where their other axes broadcast.
+def outcomes_last(as_checked, axis, **values):
+    """The named arrays, each checked, with `axis` moved to the end, where the others broadcast.
 
-    A ValueError if the axes do not broadcast, or if the arrays differ in the number
-    of outcomes: one outcome must not be stretched to many.
+    A ValueError if labels differ, if the axes do not broadcast, or if the arrays differ in the
+    number of outcomes: one outcome must not be stretched to many.
     """
+    arrays = {name: as_checked(name, value, axis) for name, value in values.items()}
+    check_labels(axis, **values)
     moved = {name: np.moveaxis(array, axis, -1) for name, array in arrays.items()}
     if len({array.shape[-1] for array in moved.values()}) > 1:
         found = ", ".join(f"{name} has {array.shape[-1]}" for name, array in moved.items())

@@ -9,17 +9,8 @@ import numpy as np
 from kl2dpo._checks import as_count, as_number
 from kl2dpo.bradley_terry import win_probability
 
-__all__ = [
-    "Battles",
-    "HomeTable",
-    "TrlRuns",
-    "WinTable",
-    "arena",
-    "baseball",
-    "citations",
-    "football",
-    "trl_football",
-]
+__all__ = ["Battles", "HomeTable", "TrlRuns", "WinTable"]
+__all__ += ["arena", "baseball", "citations", "football", "trl_football"]
 
 
 class WinTable(NamedTuple):
@@ -46,17 +37,20 @@ class HomeTable(NamedTuple):
         return self.home_wins + self.away_wins.T
 
 
-def _rows(file):
+def _columns(file):
+    """The columns of a file, as tuples of texts."""
     with (files("kl2dpo") / "data" / file).open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+        header, *rows = csv.reader(lines)
+    return dict(zip(header, zip(*rows)))
 
 
-def _tables(rows, row, column, *values):
+def _tables(file, row, column, *values):
     """The names in the order in which they appear, and a matrix of each of the values."""
-    names = tuple(dict.fromkeys(r[key] for key in (row, column) for r in rows))
+    columns = _columns(file)
+    names = tuple(dict.fromkeys(columns[row] + columns[column]))
     tables = np.zeros((len(values), len(names), len(names)))
-    for r in rows:
-        tables[:, names.index(r[row]), names.index(r[column])] = [float(r[v]) for v in values]
+    i, j = ([names.index(name) for name in columns[key]] for key in (row, column))
+    tables[:, i, j] = np.array([columns[value] for value in values], dtype=float)
     return names, *tables
 
 
@@ -81,7 +75,7 @@ def football():
            [4., 0., 0.],
            [5., 0., 0.]])
     """
-    return WinTable(*_tables(_rows("football.csv"), "winner", "loser", "count"))
+    return WinTable(*_tables("football.csv", "winner", "loser", "count"))
 
 
 def citations():
@@ -107,7 +101,7 @@ def citations():
     >>> wins[0]
     array([  0., 730., 498., 221.])
     """
-    names, wins = _tables(_rows("stigler_citations.csv"), "cited", "citing", "count")
+    names, wins = _tables("stigler_citations.csv", "cited", "citing", "count")
     np.fill_diagonal(wins, 0)
     return WinTable(names, wins)
 
@@ -131,7 +125,7 @@ def baseball():
     >>> table.home_wins[0, 6], table.away_wins[0, 6], table.wins[0, 6]
     (np.float64(6.0), np.float64(0.0), np.float64(11.0))
     """
-    return HomeTable(*_tables(_rows("baseball_1987.csv"), "home", "away", "home_wins", "away_wins"))
+    return HomeTable(*_tables("baseball_1987.csv", "home", "away", "home_wins", "away_wins"))
 
 
 class TrlRuns(NamedTuple):
@@ -169,15 +163,11 @@ def trl_football():
     >>> runs.policy.shape
     (2, 4)
     """
-    rows = _rows("trl_football.csv")
-    history = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    rows = _rows("trl_football_answers.csv")
-    seeds = tuple(dict.fromkeys(int(row["seed"]) for row in rows))
-    before, after = (
-        np.array([float(row[name]) for row in rows]).reshape(len(seeds), -1)
-        for name in ("ref_logp", "logp")
-    )
-    return TrlRuns(0.5, history, seeds, before, after)
+    history = {name: np.array(x, float) for name, x in _columns("trl_football.csv").items()}
+    answers = _columns("trl_football_answers.csv")
+    seeds = tuple(map(int, dict.fromkeys(answers["seed"])))
+    logps = np.array([answers["ref_logp"], answers["logp"]], float).reshape(2, len(seeds), -1)
+    return TrlRuns(0.5, history, seeds, *logps)
 
 
 class Battles(NamedTuple):
@@ -211,10 +201,8 @@ class Battles(NamedTuple):
         [1 1 1]
         [False False  True]
         """
-        b_won = self.outcome == 0
-        winners = np.where(b_won, self.model_b, self.model_a)
-        losers = np.where(b_won, self.model_a, self.model_b)
-        return winners, losers, self.outcome == 0.5
+        a, b = self.model_a, self.model_b
+        return *np.where(self.outcome == 0, [b, a], [a, b]), self.outcome == 0.5
 
 
 def arena(n_models=50, n_battles=100_000, *, spread=1.0, tie_rate=0.3, seed=0):

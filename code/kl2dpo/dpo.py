@@ -21,23 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_number, check_shapes
+from kl2dpo._checks import as_array, as_number, check_shapes, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
-__all__ = [
-    "PairGradient",
-    "define_loss",
-    "dpo_loss",
-    "gradient",
-    "hinge_loss",
-    "ipo_loss",
-    "kto_loss",
-    "log_ratio_margin",
-    "orpo_loss",
-    "robust_dpo_loss",
-    "sigmoid_norm_loss",
-    "simpo_loss",
-]
+__all__ = ["PairGradient", "define_loss", "gradient", "log_ratio_margin"]
+__all__ += ["dpo_loss", "hinge_loss", "ipo_loss", "kto_loss", "orpo_loss", "robust_dpo_loss"]
+__all__ += ["sigmoid_norm_loss", "simpo_loss"]
 
 
 class PairGradient(NamedTuple):
@@ -82,39 +71,20 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
         return as_array("the margin", chosen - ref_chosen - (rejected - ref_rejected))[()]
 
 
-# The links. Each is a function of a margin z, and its derivative.
-
-
-def _logistic(z):
-    """-ln sigmoid(z): DPO, SimPO, ORPO."""
-    return minus_log_sigmoid(z), -sigmoid(-z)
-
-
-def _labels(z, right, wrong):
-    """-right ln sigmoid(z) - wrong ln sigmoid(-z): wrong labels in DPO."""
-    (up, up_slope), (down, down_slope) = _logistic(z), _logistic(-z)
-    return right * up + wrong * down, right * up_slope - wrong * down_slope
-
-
-def _hinge(z):
-    """max(0, 1 - z): SLiC. At the kink, where it has no derivative, 0."""
-    return np.maximum(0.0, 1 - z), np.where(z < 1, -1.0, 0.0)
-
-
-def _square(z, target):
-    """(z - target)^2: IPO."""
-    return (z - target) ** 2, 2 * (z - target)
+def _logistic(z, right=1.0, wrong=0.0):
+    """-right ln sigmoid(z) - wrong ln sigmoid(-z), and its derivative."""
+    loss = right * minus_log_sigmoid(z) + wrong * minus_log_sigmoid(-z)
+    return loss, wrong * sigmoid(z) - right * sigmoid(-z)
 
 
 # What a loss may take, and within which bounds.
 _LOGPS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
 _LENGTHS = ("chosen_length", "rejected_length")
 _WEIGHTS = ("gamma", "lambda_", "kl", "desirable_weight", "undesirable_weight")
-_ARRAYS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1))
-_ARRAYS |= {"nll_weight": (">=", 0)}
+ARGUMENTS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1))
+_ARRAYS = ARGUMENTS | {"nll_weight": (">=", 0)}
 _NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
 _NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
-ARGUMENTS = _LOGPS + _LENGTHS
 _LOSSES: list = []  # all that `define_loss` has made
 
 
@@ -157,7 +127,7 @@ def define_loss(formula):
 
     @functools.wraps(formula)
     def loss(*arguments, **options):
-        return _checked_loss_and_gradient(loss, arguments, options)[0]
+        return loss_and_gradient(loss, **checked_arguments(loss, *arguments, **options))[0]
 
     nll_weight = inspect.Parameter("nll_weight", inspect.Parameter.KEYWORD_ONLY, default=0.0)
     parameters = inspect.signature(formula).parameters.values()
@@ -174,20 +144,14 @@ def checked_arguments(loss, *arguments, **options):
 
 
 def loss_and_gradient(loss, nll_weight, **given):
-    """Both at once, from arguments that are checked."""
-    value, chosen, rejected = loss.__wrapped__(**given)
-    value = value - nll_weight * given["policy_chosen"]
-    return value, PairGradient(chosen - nll_weight, rejected)
-
-
-def _checked_loss_and_gradient(loss, arguments, options):
-    given = checked_arguments(loss, *arguments, **options)
+    """Both at once, from arguments that are checked; an overflow is refused."""
     with np.errstate(all="ignore"):
-        value, slopes = loss_and_gradient(loss, **given)
+        value, chosen, rejected = loss.__wrapped__(**given)
+        value, chosen = value - nll_weight * given["policy_chosen"], chosen - nll_weight
     numbers = ", ".join(f"{name}={given[name]}" for name in given if name in _NUMBERS)
-    for result in (value, *slopes):
+    for result in (value, chosen, rejected):
         as_array(f"({loss.__name__} at {numbers})", result)
-    return value, slopes
+    return value, PairGradient(chosen, rejected)
 
 
 def gradient(loss, *arguments, **options):
@@ -251,16 +215,16 @@ def gradient(loss, *arguments, **options):
     >>> float(gradient(ipo_loss, -1.0, -3.0, -1.0, -3.0, tau=0.5).chosen)
     -2.0
     """
-    return _checked_loss_and_gradient(as_loss(loss), arguments, options)[1]
+    loss = as_loss(loss)
+    return loss_and_gradient(loss, **checked_arguments(loss, *arguments, **options))[1]
 
 
 def as_loss(loss):
     """Return a loss that is given by itself or by its name."""
     names = {f.__name__.removesuffix("_loss").removesuffix("_dpo"): f for f in reversed(_LOSSES)}
     found = names.get(loss) if isinstance(loss, str) else loss
-    if found not in _LOSSES:
-        expected = f"a loss of kl2dpo.dpo, or one of {', '.join(sorted(names))}"
-        raise ValueError(f"loss is {loss!r}, expected {expected}")
+    expected = f"a loss of kl2dpo.dpo, or one of {', '.join(sorted(names))}"
+    refuse(found not in _LOSSES, "loss", repr(loss), expected)
     return found
 
 
@@ -310,7 +274,7 @@ def dpo_loss(
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     # Without smoothing, -ln sigmoid(beta h).
-    loss, slope = _labels(beta * h, 1 - label_smoothing, label_smoothing)
+    loss, slope = _logistic(beta * h, 1 - label_smoothing, label_smoothing)
     return loss, beta * slope, -beta * slope
 
 
@@ -353,7 +317,7 @@ def robust_dpo_loss(
     0.693147
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    loss, slope = _labels(beta * h, 1 - label_smoothing, -label_smoothing)
+    loss, slope = _logistic(beta * h, 1 - label_smoothing, -label_smoothing)
     slope = beta * slope / (1 - 2 * label_smoothing)
     return loss / (1 - 2 * label_smoothing), slope, -slope
 
@@ -392,8 +356,8 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     1.0
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    loss, slope = _square(h, 0.5 / tau)
-    return loss, slope, -slope
+    gap = h - 1 / (2 * tau)
+    return gap**2, 2 * gap, -2 * gap
 
 
 @define_loss
@@ -429,8 +393,8 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
     0.5
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    loss, slope = _hinge(beta * h)
-    return loss, beta * slope, -beta * slope
+    slope = np.where(beta * h < 1, -beta, 0.0)  # 0 at the kink, which has no derivative
+    return np.maximum(0, 1 - beta * h), slope, -slope
 
 
 @define_loss
@@ -580,11 +544,8 @@ def orpo_loss(policy_chosen, policy_rejected, chosen_length, rejected_length, *,
     rejected = as_array("policy_rejected", policy_rejected, ("<", 0)) / rejected_length
     loss, slope = _logistic(_log_odds(chosen) - _log_odds(rejected))
     # The derivative of the log-odds by the mean log-probability is 1 / (1 - exp(mean)).
-    return (
-        -chosen + lambda_ * loss,
-        -(1 + lambda_ * slope / np.expm1(chosen)) / chosen_length,
-        lambda_ * slope / np.expm1(rejected) / rejected_length,
-    )
+    by_chosen, by_rejected = (lambda_ * slope / np.expm1(x) for x in (chosen, rejected))
+    return lambda_ * loss - chosen, -(1 + by_chosen) / chosen_length, by_rejected / rejected_length
 
 
 def _log_odds(logp):
@@ -645,8 +606,5 @@ def kto_loss(
     """
     u = beta * (policy_chosen - ref_chosen - kl)
     v = beta * (kl - policy_rejected + ref_rejected)
-    return (
-        desirable_weight * sigmoid(-u) + undesirable_weight * sigmoid(-v),
-        -desirable_weight * beta * sigmoid(u) * sigmoid(-u),
-        undesirable_weight * beta * sigmoid(v) * sigmoid(-v),
-    )
+    desirable, undesirable = desirable_weight * sigmoid(-u), undesirable_weight * sigmoid(-v)
+    return desirable + undesirable, -beta * desirable * sigmoid(u), beta * undesirable * sigmoid(v)

@@ -13,26 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import (
-    as_array,
-    as_number,
-    as_probabilities,
-    check_axis,
-    check_labels,
-    check_shapes,
-    outcomes_last,
-)
+from kl2dpo import _checks as check
 from kl2dpo._logistic import log_softmax, logsumexp
 
-__all__ = [
-    "KLEstimates",
-    "cross_entropy",
-    "entropy",
-    "kl_divergence",
-    "kl_estimators",
-    "kl_from_logits",
-    "kl_normal",
-]
+__all__ = ["KLEstimates", "cross_entropy", "entropy", "kl_divergence"]
+__all__ += ["kl_estimators", "kl_from_logits", "kl_normal"]
 
 
 @np.errstate(all="ignore")
@@ -61,26 +46,10 @@ def _divergence(p, q, log_ratio):
     ).sum(axis=-1)
 
 
-def _as_logits(name, value, axis):
-    """Return `value` as an array whose slices along `axis` have a softmax; that of -inf is 0."""
-    array = as_array(name, value, masked=True)
-    check_axis(name, array, axis)
-    as_array(f"the largest of {name}", array.max(axis=axis))
-    return array
-
-
-def _same_outcomes(as_checked, axis, **values):
-    """The named arrays, each of them checked, with the outcomes that they share on the last axis."""
-    arrays = {name: as_checked(name, value, axis) for name, value in values.items()}
-    check_labels(axis, **values)
-    return outcomes_last(axis, **arrays)
-
-
 def _nats(base):
     """The unit of information whose logarithms have that base, in nats."""
-    base = as_number("base", base, (">", 0))
-    if base == 1:
-        raise ValueError("base is 1, expected another number: the logarithm of 1 is 0")
+    base = check.as_number("base", base, (">", 0))
+    check.refuse(base == 1, "base", 1, "another number: the logarithm of 1 is 0")
     return np.log(base)
 
 
@@ -120,7 +89,7 @@ def entropy(p, *, base=np.e, axis=-1):
     >>> float(entropy([0.5, 0.5], base=2))
     1.0
     """
-    p = np.moveaxis(as_probabilities("p", p, axis), axis, -1)
+    (p,) = check.outcomes_last(check.as_probabilities, axis, p=p)
     return _cross_entropy(p, p) / _nats(base)
 
 
@@ -156,7 +125,7 @@ def cross_entropy(p, q, *, base=np.e, axis=-1):
     >>> round(float(cross_entropy([0.2, 0.8], [0.8, 0.2], base=2)), 6)
     1.921928
     """
-    p, q = _same_outcomes(as_probabilities, axis, p=p, q=q)
+    p, q = check.outcomes_last(check.as_probabilities, axis, p=p, q=q)
     return _cross_entropy(p, q) / _nats(base)
 
 
@@ -205,7 +174,7 @@ def kl_divergence(p, q, *, base=np.e, axis=-1):
     >>> kl_divergence([0.2, 0.8], [[0.2, 0.8], [0.5, 0.5]]).round(6)
     array([0.      , 0.192745])
     """
-    p, q = _same_outcomes(as_probabilities, axis, p=p, q=q)
+    p, q = check.outcomes_last(check.as_probabilities, axis, p=p, q=q)
     return _divergence(p, q, _log_ratio(p, q)) / _nats(base)
 
 
@@ -255,7 +224,7 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     >>> float(kl_from_logits([0, 0], mask))
     inf
     """
-    a, b = _same_outcomes(_as_logits, axis, p_logits=p_logits, q_logits=q_logits)
+    a, b = check.outcomes_last(check.as_logits, axis, p_logits=p_logits, q_logits=q_logits)
     p, q = np.exp(log_softmax(a)), np.exp(log_softmax(b))
     with np.errstate(all="ignore"):
         # Not ln p - ln q: where a and b are close, a - b is exact.
@@ -305,9 +274,10 @@ def kl_normal(mean_p, std_p, mean_q, std_q, *, base=np.e):
     >>> float(kl_normal(0, 1, 1, 1))
     0.5
     """
-    mean_p, mean_q = as_array("mean_p", mean_p), as_array("mean_q", mean_q)
-    std_p, std_q = as_array("std_p", std_p, (">", 0)), as_array("std_q", std_q, (">", 0))
-    check_shapes(mean_p=mean_p, std_p=std_p, mean_q=mean_q, std_q=std_q)
+    mean_p, mean_q = check.as_array("mean_p", mean_p), check.as_array("mean_q", mean_q)
+    std_p = check.as_array("std_p", std_p, (">", 0))
+    std_q = check.as_array("std_q", std_q, (">", 0))
+    check.check_shapes(mean_p=mean_p, std_p=std_p, mean_q=mean_q, std_q=std_q)
     # With l = ln(std_p^2 / std_q^2), the terms without means are (exp(l) - 1 - l) / 2.
     log_ratio = 2 * (np.log(std_p) - np.log(std_q))
     with np.errstate(over="ignore"):
@@ -368,9 +338,9 @@ def kl_estimators(log_p, log_q):
     >>> estimates.k3.round(3)
     array([0.723, 0.107, 1.982])
     """
-    check_labels(log_p=log_p, log_q=log_q)
-    log_p, log_q = as_array("log_p", log_p), as_array("log_q", log_q, masked=True)
-    check_shapes(log_p=log_p, log_q=log_q)
+    check.check_labels(log_p=log_p, log_q=log_q)
+    log_p, log_q = check.as_array("log_p", log_p), check.as_array("log_q", log_q, masked=True)
+    check.check_shapes(log_p=log_p, log_q=log_q)
     with np.errstate(over="ignore"):
-        log_ratio = as_array("log_q - log_p", log_q - log_p, masked=True)
+        log_ratio = check.as_array("log_q - log_p", log_q - log_p, masked=True)
         return KLEstimates(log_p - log_q, log_ratio**2 / 2, _expm1_minus(log_ratio))

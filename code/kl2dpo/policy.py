@@ -9,8 +9,7 @@ import contextlib
 import copy
 import inspect
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,15 +37,14 @@ class PreferencePairs(NamedTuple):
 class _Tokens:
     """The written tokens of responses, one after the other: the flat index of each one's logit."""
 
-    def __init__(self, cells, lengths):
-        self.cells, self.lengths = cells, lengths
-        self.starts = np.cumsum(lengths) - lengths
+    def __init__(self, cells, written):
+        self.table = cells, written
+        self.cells, self.lengths = cells[written], written.sum(axis=1)
+        self.starts = np.cumsum(self.lengths) - self.lengths
 
     def take(self, rows):
         """The tokens of some of the responses."""
-        lengths = self.lengths[rows]
-        shift = self.starts[rows] - (np.cumsum(lengths) - lengths)
-        return _Tokens(self.cells[np.repeat(shift, lengths) + np.arange(lengths.sum())], lengths)
+        return _Tokens(*(part[rows] for part in self.table))
 
     def log_prob(self, log_policy):
         """ln pi(response), the sum over its tokens."""
@@ -63,10 +61,7 @@ class _SoftmaxPolicy:
     """What the two policies share: logits with a softmax over the last axis."""
 
     parameters: np.ndarray
-    # The flat index of each token's logit for its prompt, and where a token is written.
-    _cells: Callable
-    # KL(policy || reference) from that of every softmax.
-    _kl: Callable
+    _cells: Any  # the flat index of each token's logit for its prompt, and where one is written
 
     def copy(self):
         """A policy of its own with the same parameters."""
@@ -84,7 +79,7 @@ class _SoftmaxPolicy:
         In a `BigramPolicy` every written token y adds this in the row of its last token.
         """
         tokens = self._tokens(prompts, responses)
-        weights = _as_shaped("weights", weights, tokens.lengths.shape)
+        weights = as_array("weights", weights, shape=tokens.lengths.shape)
         return tokens.gradient(log_softmax(self.parameters), weights)
 
     def lengths(self, responses):
@@ -96,18 +91,21 @@ class _SoftmaxPolicy:
         self._check_like(reference)
         return self._kl(kl_from_logits(self.parameters, reference.parameters))
 
+    def _kl(self, steps):
+        """KL(policy || reference) from that of every softmax; here there is one for each prompt."""
+        return steps
+
     def __repr__(self):
         return f"{type(self).__name__} of shape {self.parameters.shape}"
 
     def _check_like(self, reference):
-        if repr(reference) != repr(self):
-            raise ValueError(f"reference is {reference!r}, expected {self!r}")
+        refuse(repr(reference) != repr(self), "reference", repr(reference), repr(self))
 
     def _tokens(self, prompts, responses, name="responses"):
         prompts = self._as_prompts(prompts)
         cells, written = self._cells(name, responses, len(prompts))
         cells = cells + self.parameters[0].size * prompts[:, None]
-        return _Tokens(cells[written], written.sum(axis=1))
+        return _Tokens(cells, written)
 
     def _as_prompts(self, prompts):
         return _as_indices("prompts", prompts, ("m",), len(self.parameters))
@@ -140,7 +138,7 @@ class TabularPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits):
-        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_responses"))
+        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_responses"))
 
     def probabilities(self):
         """Probability of each response, shape (n_prompts, n_responses)."""
@@ -153,9 +151,6 @@ class TabularPolicy(_SoftmaxPolicy):
     def _cells(self, name, responses, m):
         cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
         return cells, np.ones(cells.shape, dtype=bool)
-
-    def _kl(self, steps):
-        return steps
 
 
 class BigramPolicy(_SoftmaxPolicy):
@@ -192,7 +187,7 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        self.parameters = _as_shaped("logits", logits, ("n_prompts", "n_tokens", "n_tokens"))
+        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_tokens", "n_tokens"))
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -203,12 +198,9 @@ class BigramPolicy(_SoftmaxPolicy):
         prompts = self._as_prompts(prompts)
         probabilities = np.exp(log_softmax(self.parameters))
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
-        last = np.zeros(len(prompts), dtype=np.int64)
-        for t in range(self.max_length):
-            drawn = _draw(probabilities[prompts, last], rng)
-            last = drawn if t == 0 else np.where(last == 0, 0, drawn)
-            responses[:, t] = last
-        return responses
+        for t in range(self.max_length):  # the column before the first is the last, still all 0
+            responses[:, t] = _draw(probabilities[prompts, responses[:, t - 1]], rng)
+        return responses * _written(responses)
 
     def all_responses(self):
         """Every possible response, shape (n, max_length); n grows fast with the length."""
@@ -228,9 +220,8 @@ class BigramPolicy(_SoftmaxPolicy):
         """By the chain rule: the divergence of each next token, weighted by the probability
         that the policy comes to write it."""
         move = np.exp(log_softmax(self.parameters))
-        at = np.zeros(self.parameters.shape[:2])
+        at, total = np.zeros_like(steps), np.zeros(len(steps))
         at[:, 0] = 1.0
-        total = np.zeros(len(at))
         for _ in range(self.max_length):
             total += np.sum(at * steps, axis=1)
             at = np.einsum("xl,xln->xn", at, move)
@@ -354,12 +345,10 @@ def train(
     >>> (5 * trained.probabilities()).round(6)
     array([[2., 1., 2.]])
     """
-    if not isinstance(policy, _SoftmaxPolicy):
-        raise ValueError(f"policy is {policy!r}, expected one of kl2dpo.policy")
+    refuse(not isinstance(policy, _SoftmaxPolicy), "policy", repr(policy), "one of kl2dpo.policy")
     reference = policy.copy() if reference is None else reference
     policy._check_like(reference)
-    if optimizer not in ("adam", "gd"):
-        raise ValueError(f"optimizer is {optimizer!r}, expected 'adam' or 'gd'")
+    refuse(optimizer not in ("adam", "gd"), "optimizer", repr(optimizer), "'adam' or 'gd'")
     learning_rate = as_number("learning_rate", learning_rate, (">", 0))
     ridge = as_number("ridge", ridge, (">=", 0))
     rng = np.random.default_rng(as_count("seed", seed, at_least=0))
@@ -368,12 +357,12 @@ def train(
     as_count("log_every", log_every)
 
     policy, history = policy.copy(), dict[str, list]()
-    direction = _Adam() if optimizer == "adam" else lambda gradient: gradient
+    direction = _Adam() if optimizer == "adam" else lambda gradient, step: gradient
     for step in range(steps + 1):
         with _divergence_at(step, history):
             if step > 0:
                 pull = ridge * (policy.parameters - reference.parameters)
-                downhill = direction(next(batches).gradient(policy) + pull)
+                downhill = direction(next(batches).gradient(policy) + pull, step)
                 policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
@@ -388,7 +377,7 @@ def train(
 class _Data(NamedTuple):
     """The pairs as the loss needs them."""
 
-    loss: Callable
+    loss: Any
     given: dict  # arguments of the loss
     share: np.ndarray  # of each pair in the mean
     sides: list  # the tokens of the chosen and of the rejected responses
@@ -399,7 +388,7 @@ class _Data(NamedTuple):
         m, share = len(self.share), np.full(len(rows), 1 / len(rows))
         given = {k: v[rows] if np.shape(v) == (m,) else v for k, v in self.given.items()}
         sides = [side.take(rows) for side in self.sides]
-        return _Data(self.loss, given, share, sides, self.ref[:, rows])
+        return self._replace(given=given, share=share, sides=sides, ref=self.ref[:, rows])
 
     def evaluate(self, log_policy):
         """Log-probabilities under a policy, losses and slopes."""
@@ -410,42 +399,30 @@ class _Data(NamedTuple):
     def gradient(self, policy):
         """The gradient of the mean loss by the logits."""
         log_policy = log_softmax(policy.parameters)
-        _, _, slopes = self.evaluate(log_policy)
-        return sum(
-            side.gradient(log_policy, self.share * slope) for side, slope in zip(self.sides, slopes)
-        )
+        weights = [self.share * slope for slope in self.evaluate(log_policy)[2]]
+        return sum(side.gradient(log_policy, w) for side, w in zip(self.sides, weights))
 
     def record(self, policy, reference):
         """What the history says about a policy."""
         logps, loss, _ = self.evaluate(log_softmax(policy.parameters))
         chosen, rejected = self.given.get("beta", 1.0) * (logps - self.ref)
-        means = {
-            "loss": loss,
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/margins": chosen - rejected,
-            "rewards/accuracies": chosen > rejected,
-            "logps/chosen": logps[0],
-            "logps/rejected": logps[1],
-        }
+        means = {"loss": loss, "rewards/chosen": chosen, "rewards/rejected": rejected}
+        means |= {"rewards/margins": chosen - rejected, "rewards/accuracies": chosen > rejected}
+        means |= {"logps/chosen": logps[0], "logps/rejected": logps[1]}
         now = {name: self.share @ values for name, values in means.items()}
-        with np.errstate(all="ignore"):
-            now["kl"] = policy.kl_from(reference).mean()
+        now["kl"] = policy.kl_from(reference).mean()
         return {name: as_number(name, value) for name, value in now.items()}
 
 
 class _Adam:
     """The direction of a step, from the gradients so far."""
 
-    mean = square = step = 0
+    mean = square = 0
 
-    def __call__(self, gradient):
-        self.step += 1
+    def __call__(self, gradient, step):
         self.mean = 0.9 * self.mean + 0.1 * gradient
         self.square = 0.999 * self.square + 0.001 * gradient**2
-        mean = self.mean / (1 - 0.9**self.step)
-        square = self.square / (1 - 0.999**self.step)
-        return mean / (np.sqrt(square) + 1e-8)
+        return self.mean / (1 - 0.9**step) / (np.sqrt(self.square / (1 - 0.999**step)) + 1e-8)
 
 
 @contextlib.contextmanager
@@ -455,10 +432,9 @@ def _divergence_at(step, history):
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             yield
     except (FloatingPointError, ValueError) as error:
-        raise TrainingError(
-            f"training has diverged at step {step}: the last recorded loss was "
-            f"{history['loss'][-1] if history else np.nan:.6g}; try a smaller learning_rate"
-        ) from error
+        last = history["loss"][-1] if history else np.nan
+        found = f"training has diverged at step {step}: the last recorded loss was {last:.6g}"
+        raise TrainingError(f"{found}; try a smaller learning_rate") from error
 
 
 def _prepare(policy, reference, pairs, loss, nll_weight, options):
@@ -471,7 +447,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
     models = [log_softmax(model.parameters) for model in (policy, reference)]
     now, ref = (np.array([side.log_prob(model) for side in sides]) for model in models)
     m = len(now[0])
-    counts = _as_shaped("counts", np.ones(m) if counts is None else counts, (m,), (">=", 0))
+    counts = np.ones(m) if counts is None else as_array("counts", counts, (">=", 0), shape=(m,))
     with np.errstate(over="ignore"):
         share = counts / as_number("(sum of counts)", counts.sum(), (">", 0))
 
@@ -482,8 +458,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
         given = dpo.checked_arguments(loss, **needed, nll_weight=nll_weight, **options)
     except TypeError as error:
         raise ValueError(f"{loss.__name__} {error}") from None
-    if given["nll_weight"].ndim:
-        _as_shaped("nll_weight", nll_weight, (m,))
+    as_array("nll_weight", nll_weight, shape=(m,) if given["nll_weight"].ndim else ())
     loss(**given)  # refuses what cannot be right from the start
     return _Data(loss, given, share, sides, ref), counts
 
@@ -508,27 +483,16 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _as_shaped(name, value, shape, *bounds):
-    """Return `value` as an array of that shape, where a word stands for any one length."""
-    array = as_array(name, value, *bounds)
-    of_word = dict(zip(shape, array.shape))
-    expected = tuple(of_word.get(n) if isinstance(n, str) else n for n in shape)
-    if array.shape != expected:
-        raise ValueError(f"{name} has shape {array.shape}, expected ({', '.join(map(str, shape))})")
-    return array
-
-
 def _as_indices(name, value, shape, below):
     """Return `value` as indices from 0 to below - 1."""
-    indices = _as_shaped(name, value, shape, (">=", 0), ("<", below))
+    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
     refuse(indices % 1 != 0, name, indices, "an integer")
     return indices.astype(np.intp)
 
 
 def _written(responses):
     """Where a token has been written: up to the first 0, and that 0 itself."""
-    before = np.cumsum(responses == 0, axis=-1) - (responses == 0)
-    return before == 0
+    return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
 
 
 def _draw(probabilities, rng):

@@ -6,23 +6,12 @@ are prompts, and they broadcast. Rewards have any unit; `beta` is in that unit p
 
 import numpy as np
 
-from kl2dpo._checks import (
-    as_array,
-    as_probabilities,
-    check_labels,
-    check_shapes,
-    outcomes_last,
-    refuse,
-)
+from kl2dpo._checks import as_array, as_probabilities, check_shapes, outcomes_last, refuse
+from kl2dpo._logistic import log_softmax, logsumexp
 from kl2dpo.kl import kl_divergence
 
-__all__ = [
-    "implicit_reward",
-    "log_partition",
-    "optimal_policy",
-    "optimal_value",
-    "regularized_objective",
-]
+__all__ = ["implicit_reward", "log_partition", "optimal_policy", "optimal_value"]
+__all__ += ["regularized_objective"]
 
 
 def regularized_objective(policy, reference, reward, beta):
@@ -60,10 +49,8 @@ def regularized_objective(policy, reference, reward, beta):
     >>> float(regularized_objective([0.5, 0.5], [0.5, 0.5], [0, 1], 0.1))
     0.5
     """
-    policy, reference, reward, beta = _as_problem(
-        beta, policy=policy, reference=reference, reward=reward
-    )
-    return np.sum(policy * reward, axis=-1) - beta * kl_divergence(policy, reference)
+    p, q, r, beta = _as_problem(beta, policy=policy, reference=reference, reward=reward)
+    return np.sum(p * r, axis=-1) - beta * kl_divergence(p, q)
 
 
 def log_partition(reference, reward, beta):
@@ -96,7 +83,7 @@ def log_partition(reference, reward, beta):
     >>> float(log_partition([0.5, 0.5], [10_000, 10_000], 1))
     10000.0
     """
-    return _tilt(reference, reward, beta)[1]
+    return logsumexp(_tilt(reference, reward, beta))[..., 0]
 
 
 def optimal_policy(reference, reward, beta):
@@ -142,11 +129,7 @@ def optimal_policy(reference, reward, beta):
     >>> optimal_policy([0.5, 0.3, 0.2], log_strengths, 0.5).round(5)
     array([0.44226, 0.06634, 0.4914 ])
     """
-    logits, log_z = _tilt(reference, reward, beta)
-    with np.errstate(over="ignore"):
-        policy = np.exp(logits - log_z[..., None])
-    # Rounding of log_z is common to all responses: take it out.
-    return policy / policy.sum(axis=-1, keepdims=True)
+    return np.exp(log_softmax(_tilt(reference, reward, beta)))
 
 
 def optimal_value(reference, reward, beta):
@@ -229,23 +212,22 @@ def implicit_reward(policy, reference, beta):
         return beta[..., None] * (np.log(policy) - np.log(reference))
 
 
-def _as_problem(beta, **arrays):
+def _as_given(name, value, axis):
+    """Rewards are any numbers, policies are distributions."""
+    rewards = name == "reward"
+    return np.atleast_1d(as_array(name, value)) if rewards else as_probabilities(name, value, axis)
+
+
+def _as_problem(beta, **given):
     """Return all arguments as arrays that fit each other."""
-    check_labels(**arrays)
-    for name, value in arrays.items():
-        rewards = name == "reward"
-        array = as_array(name, value) if rewards else as_probabilities(name, value, -1)
-        arrays[name] = np.atleast_1d(array)
-    arrays = dict(zip(arrays, outcomes_last(-1, **arrays)))
+    arrays = dict(zip(given, outcomes_last(_as_given, -1, **given)))
     beta = as_array("beta", beta, (">", 0))
     check_shapes(**{name: array[..., 0] for name, array in arrays.items()}, beta=beta)
     return *arrays.values(), beta
 
 
 def _tilt(reference, reward, beta):
-    """The logarithms of the weights ref * exp(r / beta), and that of their sum."""
+    """The logarithms of the weights ref * exp(r / beta)."""
     reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
     with np.errstate(over="ignore", divide="ignore"):
-        logits = np.log(reference) + as_array("(reward / beta)", reward / beta[..., None])
-        largest = logits.max(axis=-1, keepdims=True)
-        return logits, largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))
+        return np.log(reference) + as_array("(reward / beta)", reward / beta[..., None])

@@ -12,7 +12,7 @@ from kl2dpo._checks import (
     as_count,
     as_number,
     as_probabilities,
-    check_axis,
+    as_slices,
     check_labels,
     check_shapes,
     outcomes_last,
@@ -154,14 +154,14 @@ def test_sums_of_probabilities(value, total):
 
 @pytest.mark.parametrize("axis", [2, -3, 0.0, True, None, "0", (0,)])
 def test_axes(axis):
-    check_axis("p", np.ones((2, 3)), np.int64(-2))
+    as_slices("p", np.ones((2, 3)), np.int64(-2))
     with refused(f"axis is {axis!r}", "[-2, -1, 0, 1]", "p has 2"):
-        check_axis("p", np.ones((2, 3)), axis)
+        as_slices("p", np.ones((2, 3)), axis)
 
 
 def test_a_single_number_has_no_axis():
     with refused("p is a single number"):
-        check_axis("p", np.float64(1), -1)
+        as_slices("p", np.float64(1), -1)
 
 
 def test_shapes():
@@ -171,12 +171,27 @@ def test_shapes():
 
 
 def test_outcomes():
-    a, b = outcomes_last(0, a=np.ones((2, 5)), b=np.ones(2))
+    a, b = outcomes_last(as_slices, 0, a=np.ones((2, 5)), b=np.ones(2))
     assert a.shape == (5, 2) and b.shape == (2,)
     with refused("a has 2, b has 1 outcomes along axis -1"):
-        outcomes_last(-1, a=np.ones((3, 2)), b=np.ones(1))
+        outcomes_last(as_slices, -1, a=np.ones((3, 2)), b=np.ones(1))
     with refused("shapes do not broadcast: a (3, 2), b (4, 2)"):
-        outcomes_last(0, a=np.ones((2, 3)), b=np.ones((2, 4)))
+        outcomes_last(as_slices, 0, a=np.ones((2, 3)), b=np.ones((2, 4)))
+    with refused("axis is 1", "b has 1"):
+        outcomes_last(as_slices, 1, a=np.ones((2, 2)), b=np.ones(2))
+
+
+def test_shape_of_an_array():
+    assert as_array("x", [[1, 2, 3]], shape=(1, "n")).shape == (1, 3)
+    assert as_array("x", 1, shape=()).shape == ()
+    for value, shape, expected in [
+        ([1, 2], ("n", "n"), "(n, n)"),
+        ([[1, 2, 3]] * 2, ("n", "n"), "(n, n)"),
+        ([1, 2], (3,), "(3)"),
+        ([[1, 2]], (2,), "(2)"),
+    ]:
+        with refused(f"x has shape {np.shape(value)}, expected {expected}"):
+            as_array("x", value, shape=shape)
 
 
 ROWS = Table([[0.2, 0.8], [0.5, 0.5]], "xy", "ab")
