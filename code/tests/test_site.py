@@ -217,7 +217,7 @@ FOUND = {
     "implicit reward": "dpo/dpo-loss",
     "coverage": "appendix/glossary",
     "label smoothing": "dpo/limits",
-    "kl_divergence": "appendix/api",
+    "kl_divergence": "appendix/api-kl",
     "beta": "dpo/training",
     "交叉熵": "appendix/glossary",
 }
@@ -274,7 +274,7 @@ def test_theme_switch(tab, server):
     assert len({(theme, colour) for _, theme, colour in seen}) == 2
 
 
-@pytest.mark.parametrize("path", ["chapters/kl/leash.html", "chapters/appendix/api.html"])
+@pytest.mark.parametrize("path", ["chapters/kl/leash.html", "chapters/appendix/api-dpo.html"])
 def test_keyboard_reaches_everything_with_a_visible_focus(path, tab, server):
     tab.goto(server + path)
     tab.evaluate(NUMBER_WHAT_CAN_BE_USED)
