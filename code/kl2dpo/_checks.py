@@ -102,7 +102,9 @@ def check_labels(axis=-1, **values):
         for pair in zip(labels[p], labels[q]):
             if pair[0] != pair[1]:
                 found = f"{p} and {q} have labels that differ, {reprlib.repr(pair)}"
-                raise ValueError(f"{found}: align them, for example by {p}, {q} = {p}.align({q})")
+                raise ValueError(
+                    f"{found}: align them, for probabilities by {p}, {q} = {p}.align({q}, fill_value=0)"
+                )
 
 
 def outcomes_last(as_checked, axis, **values):

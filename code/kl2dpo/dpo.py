@@ -138,7 +138,11 @@ def define_loss(formula):
 
 def checked_arguments(loss, *arguments, **options):
     """The arguments of a loss by their names, its defaults among them."""
-    bound = inspect.signature(loss).bind(*arguments, **options)
+    signature = inspect.signature(loss)
+    try:
+        bound = signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise TypeError(f"{loss.__name__}{signature}: {error}") from None
     bound.apply_defaults()
     return _as_arguments(bound.arguments)
 
@@ -224,6 +228,7 @@ def as_loss(loss):
     names = {f.__name__.removesuffix("_loss").removesuffix("_dpo"): f for f in reversed(_LOSSES)}
     found = names.get(loss) if isinstance(loss, str) else loss
     expected = f"a loss of kl2dpo.dpo, or one of {', '.join(sorted(names))}"
+    expected += " (cDPO is dpo with label_smoothing)"
     refuse(found not in _LOSSES, "loss", repr(loss), expected)
     return found
 
@@ -273,7 +278,7 @@ def dpo_loss(
     0.693147
     """
     h = log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
-    # Without smoothing, -ln sigmoid(beta h).
+    # Without smoothing, -ln sigmoid(beta h) and its slope; then the derivatives by both log-probabilities.
     loss, slope = _logistic(beta * h, 1 - label_smoothing, label_smoothing)
     return loss, beta * slope, -beta * slope
 

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import inspect
 import itertools
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -439,6 +440,8 @@ def _divergence_at(step, history):
 
 def _prepare(policy, reference, pairs, loss, nll_weight, options):
     """The data, all checked, and the counts of the pairs."""
+    # A list of three pairs would pass for its own transpose.
+    refuse(not isinstance(pairs, tuple), "pairs", reprlib.repr(pairs), "PreferencePairs")
     try:
         prompts, *responses, counts = PreferencePairs(*pairs)
     except TypeError:
@@ -457,7 +460,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
     try:
         given = dpo.checked_arguments(loss, **needed, nll_weight=nll_weight, **options)
     except TypeError as error:
-        raise ValueError(f"{loss.__name__} {error}") from None
+        raise ValueError(f"train has no such option, and neither has {error}") from None
     as_array("nll_weight", nll_weight, shape=(m,) if given["nll_weight"].ndim else ())
     loss(**given)  # refuses what cannot be right from the start
     return _Data(loss, given, share, sides, ref), counts

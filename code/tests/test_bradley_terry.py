@@ -970,6 +970,7 @@ def test_bad_options_are_refused(options, message):
         (([], []), {}, "winners has 0 entries"),
         (([[0]], [[1]]), {}, r"winners is \[\[0\]\], expected a list of labels"),
         ((5, [1]), {}, "winners is 5, expected a list of labels"),
+        (("ann", "bob"), {}, "winners is 'ann', expected a list of labels"),
         (([0, 1], [1, 1]), {}, r"losers\[1\] is 1, expected another item than the winner"),
         ((["a", "b"], ["b", "b"]), {}, r"losers\[1\] is b, expected another item"),
         ((["a", None], ["b", "a"]), {}, r"winners\[1\] is None, expected a label"),

@@ -217,7 +217,7 @@ def test_labels_that_agree():
     ],
 )
 def test_labels_that_differ(axis, p, q, found):
-    with refused("p and q have labels", found, "p, q = p.align(q)"):
+    with refused("p and q have labels", found, "p, q = p.align(q, fill_value=0)"):
         check_labels(axis, p=p, q=q)
     with refused("p and q have labels", found):
         check_labels(axis, p=p, between=[0.2, 0.8], q=q)

@@ -529,8 +529,8 @@ def test_bad_policies_and_responses_are_refused(call, message):
         ({"batch_size": 2**63}, "batch_size is 9.*e[+]18.* 20"),
         ({"seed": -1}, "seed is -1"),
         ({"beta": -1}, "beta is -1"),
-        ({"gamma": 1}, "dpo_loss .*'gamma'"),
-        ({"ref_chosen": -1}, "dpo_loss .*'ref_chosen'"),
+        ({"gamma": 1}, "train .*'gamma'"),
+        ({"ref_chosen": -1}, "train .*'ref_chosen'"),
         ({"ridge": -1}, "ridge is -1"),
         ({"nll_weight": -1}, "nll_weight is -1"),
         ({"nll_weight": [1, 2]}, r".*nll_weight \(2,\)"),
@@ -548,6 +548,7 @@ def test_bad_options_are_refused(options, message):
     "pairs, message",
     [
         (5, "pairs is 5"),
+        ([(0, 0, 1), (0, 1, 2), (0, 2, 0)], r"pairs is \[\(0, 0, 1\)"),
         (([0], [1]), r"pairs is \(\[0\], \[1\]\)"),
         (PreferencePairs([], [], []), "prompts is empty"),
         (PreferencePairs([1], [0], [1]), r"prompts\[0\] is 1"),

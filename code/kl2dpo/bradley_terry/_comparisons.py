@@ -267,6 +267,9 @@ def names_of(names, wins, n_items):
 
 def indices_of(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
+    for name, values in (("winners", winners), ("losers", losers)):
+        if isinstance(values, str):  # which is a list of letters, but not meant as one
+            raise ValueError(f"{name} is {reprlib.repr(values)}, expected a list of labels")
     first, second, labels = numbered(winners=winners, losers=losers)
     if len(first) != len(second) or not labels:
         found = f"winners has {len(first)} entries and losers has {len(second)}"

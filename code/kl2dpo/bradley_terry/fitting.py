@@ -319,8 +319,11 @@ def fit(
     names : sequence, optional
         Names of the items. By default they are called 0, 1, ..., n - 1.
     method : ``{"newton", "newman", "zermelo"}``
-        The iteration. Newton's converges on all data that have an estimate. Newman's and
-        Zermelo's need thousands of rounds where few items have met many others, and know
+        The iteration, for all items at once. Newton's step solves :math:`I\,\Delta s` = score,
+        with the information I. Newman's goes to the logarithm of the ratio of what
+        pushes an item up, :math:`\sum_j w_{ij} p_{ji}`, to what pushes it down,
+        :math:`\sum_j w_{ji} p_{ij}`. Zermelo's goes to that of its wins to those expected. The
+        last two need thousands of rounds where few items have met many others, and know
         neither penalty nor covariates.
     penalty : float, default 0
         Precision of a Gaussian prior; above 0 the estimate is finite for all data.
@@ -351,6 +354,12 @@ def fit(
     Rankings from Pairwise Comparisons*. White (1982), *Maximum Likelihood Estimation of
     Misspecified Models*, for the sandwich.
 
+    Notes
+    -----
+    Newton's step is found by conjugate gradients, in few rounds on most graphs of comparisons, in
+    one on chains, rings and trees. A square grid of n items needs a number that grows with the
+    square root of n: one of 10,000 items takes less than a second, one of 100,000 a minute.
+
     Examples
     --------
     >>> result = fit([[0, 8, 3], [4, 0, 0], [5, 0, 0]])
@@ -368,7 +377,18 @@ def fit(
     return _fit(data, lambda: data, items, labels, method, penalty, tol, max_iter)
 
 
-def fit_comparisons(winners, losers, *, weights=None, ties=None, covariates=None, **options):
+def fit_comparisons(
+    winners,
+    losers,
+    *,
+    weights=None,
+    ties=None,
+    covariates=None,
+    method="newton",
+    penalty=0.0,
+    tol=1e-10,
+    max_iter=10_000,
+):
     """Estimate log-strengths from a list of comparisons, as `fit` does from a table.
 
     Memory grows with the number of comparisons and of items, never with n^2 alone.
@@ -387,8 +407,8 @@ def fit_comparisons(winners, losers, *, weights=None, ties=None, covariates=None
         for each in the estimate, and a tie in the errors.
     covariates : dict of str to array_like, shape (m,), optional
         For each covariate its value for the winner minus that for the loser.
-    **options
-        `method`, `penalty`, `tol` and `max_iter`, as in `fit`.
+    method, penalty, tol, max_iter
+        As in `fit`.
 
     Returns
     -------
@@ -425,10 +445,13 @@ def fit_comparisons(winners, losers, *, weights=None, ties=None, covariates=None
     def data(weights):
         return _comparisons.of_list(first, second, weights, tied, len(items), values)
 
-    return _fit(data(weights), partial(data, weights**2), items, labels, **options)
+    squared = partial(data, weights**2)
+    return _fit(data(weights), squared, items, labels, method, penalty, tol, max_iter)
 
 
-def fit_home_advantage(home_wins, away_wins, *, ties=None, **options):
+def fit_home_advantage(
+    home_wins, away_wins, *, ties=None, names=None, penalty=0.0, tol=1e-10, max_iter=10_000
+):
     r"""Estimate log-strengths and the advantage of playing at home, by maximum likelihood.
 
     .. math:: P(i \text{ at home beats } j) = \sigma(s_i - s_j + \eta)
@@ -442,8 +465,8 @@ def fit_home_advantage(home_wins, away_wins, *, ties=None, **options):
         ``away_wins[i, j]`` times.
     ties : array_like, shape (n, n), optional
         At the home of i, i and j tied ``ties[i, j]`` times.
-    **options
-        `names`, `penalty`, `tol` and `max_iter`, as in `fit`. The method is Newton's.
+    names, penalty, tol, max_iter
+        As in `fit`. The method is Newton's.
 
     Returns
     -------
@@ -473,15 +496,19 @@ def fit_home_advantage(home_wins, away_wins, *, ties=None, **options):
     if home.shape != away.shape:
         expected = f"that of home_wins, {home.shape}"
         raise ValueError(f"away_wins has shape {away.shape}, expected {expected}")
-    if ties is not None:
-        options["ties"] = [as_wins("ties", ties), np.zeros_like(home)]
-    options["names"] = names_of(options.get("names"), home_wins, len(home))
-    return fit([home, away.T], covariates={"home": [[[1]], [[-1]]]}, **options)
+    both = None if ties is None else [as_wins("ties", ties), np.zeros_like(home)]
+    return fit(
+        [home, away.T],
+        ties=both,
+        covariates={"home": [[[1]], [[-1]]]},
+        names=names_of(names, home_wins, len(home)),
+        penalty=penalty,
+        tol=tol,
+        max_iter=max_iter,
+    )
 
 
-def _fit(
-    data, squared, items, covariates, method="newton", penalty=0.0, tol=1e-10, max_iter=10_000
-):
+def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
     """Check the options, then climb."""
     if not isinstance(method, str) or method not in _climb.STEPS:
         raise ValueError(f"method is {method!r}, expected one of {some(sorted(_climb.STEPS))}")
