@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_number, check_shapes, refuse
+from kl2dpo._checks import as_array, as_number, check_labels, check_shapes, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 __all__ = ["PairGradient", "define_loss", "gradient", "log_ratio_margin"]
@@ -85,11 +85,11 @@ ARGUMENTS = dict.fromkeys(_LOGPS, ("<=", 0)) | dict.fromkeys(_LENGTHS, (">=", 1)
 _ARRAYS = ARGUMENTS | {"nll_weight": (">=", 0)}
 _NUMBERS: dict = dict.fromkeys(("beta", "tau"), ((">", 0),)) | dict.fromkeys(_WEIGHTS, ((">=", 0),))
 _NUMBERS |= {"label_smoothing": ((">=", 0), ("<", 0.5))}
-_LOSSES: list = []  # all that `define_loss` has made
 
 
 def _as_arguments(given):
     """The arguments of a loss, checked by their names."""
+    check_labels(**{name: value for name, value in given.items() if name in _ARRAYS})
     arrays = {k: as_array(k, v, _ARRAYS[k]) for k, v in given.items() if k in _ARRAYS}
     check_shapes(**arrays)
     numbers = {k: as_number(k, v, *_NUMBERS[k]) for k, v in given.items() if k in _NUMBERS}
@@ -130,9 +130,11 @@ def define_loss(formula):
         return loss_and_gradient(loss, **checked_arguments(loss, *arguments, **options))[0]
 
     nll_weight = inspect.Parameter("nll_weight", inspect.Parameter.KEYWORD_ONLY, default=0.0)
-    parameters = inspect.signature(formula).parameters.values()
-    loss.__dict__["__signature__"] = inspect.Signature([*parameters, nll_weight])
-    _LOSSES.append(loss)
+    parameters = inspect.signature(formula).parameters
+    missing = {"policy_chosen", "policy_rejected"} - set(parameters)
+    refuse(bool(missing), "the arguments of formula", list(parameters), f"among them {missing}")
+    signature = inspect.Signature([*parameters.values(), nll_weight])
+    loss.__dict__.update(formula=formula, __signature__=signature)
     return loss
 
 
@@ -150,7 +152,7 @@ def checked_arguments(loss, *arguments, **options):
 def loss_and_gradient(loss, nll_weight, **given):
     """Both at once, from arguments that are checked; an overflow is refused."""
     with np.errstate(all="ignore"):
-        value, chosen, rejected = loss.__wrapped__(**given)
+        value, chosen, rejected = loss.formula(**given)
         value, chosen = value - nll_weight * given["policy_chosen"], chosen - nll_weight
     numbers = ", ".join(f"{name}={given[name]}" for name in given if name in _NUMBERS)
     for result in (value, chosen, rejected):
@@ -224,12 +226,10 @@ def gradient(loss, *arguments, **options):
 
 
 def as_loss(loss):
-    """Return a loss that is given by itself or by its name."""
-    names = {f.__name__.removesuffix("_loss").removesuffix("_dpo"): f for f in reversed(_LOSSES)}
-    found = names.get(loss) if isinstance(loss, str) else loss
-    expected = f"a loss of kl2dpo.dpo, or one of {', '.join(sorted(names))}"
-    expected += " (cDPO is dpo with label_smoothing)"
-    refuse(found not in _LOSSES, "loss", repr(loss), expected)
+    """A loss from its name, or one made by `define_loss`."""
+    found = LOSSES.get(loss) if isinstance(loss, str) else loss
+    expected = f"one of {', '.join(sorted(LOSSES))} (cDPO is dpo with label_smoothing), or your own"
+    refuse(not hasattr(found, "formula"), "loss", repr(loss), expected + " by define_loss")
     return found
 
 
@@ -613,3 +613,8 @@ def kto_loss(
     v = beta * (kl - policy_rejected + ref_rejected)
     desirable, undesirable = desirable_weight * sigmoid(-u), undesirable_weight * sigmoid(-v)
     return desirable + undesirable, -beta * desirable * sigmoid(u), beta * undesirable * sigmoid(v)
+
+
+_NAMED = [dpo_loss, robust_dpo_loss, ipo_loss, hinge_loss, sigmoid_norm_loss]
+_NAMED += [simpo_loss, orpo_loss, kto_loss]
+LOSSES = {loss.__name__.removesuffix("_loss").removesuffix("_dpo"): loss for loss in _NAMED}

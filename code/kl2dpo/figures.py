@@ -23,7 +23,7 @@ def to_svg(figure):
     """A figure as an SVG element: the same code gives the same text on every machine.
 
     Coordinates are rounded to a thousandth of a point. The digits behind it cannot
-    be seen, and the last ones differ between processors.
+    be seen, and the last ones differ between processors. Scales, which multiply, keep theirs.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def to_svg(figure):
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     # Numbers only, not parts of names and colours; adding 0.0 makes -0.0 zero.
-    number = re.compile(r"(?<![\w.#-])-?\d+(\.\d+)?(?![\w.-])")
+    number = re.compile(r"(?<![\w.#-])(?<!scale\()-?\d+(\.\d+)?(?![\w.-])")
     svg = number.sub(lambda match: f"{round(float(match[0]), 3) + 0.0:.10g}", svg)
     # Identifiers are hashes of unrounded digits: make them from the rounded picture.
     for k, name in enumerate(dict.fromkeys(re.findall(r' id="(\w*[0-9a-f]{10})"', svg))):

@@ -225,11 +225,13 @@ def kl_from_logits(p_logits, q_logits, *, base=np.e, axis=-1):
     inf
     """
     a, b = check.outcomes_last(check.as_logits, axis, p_logits=p_logits, q_logits=q_logits)
-    p, q = np.exp(log_softmax(a)), np.exp(log_softmax(b))
+    log_p, log_q = log_softmax(a), log_softmax(b)
     with np.errstate(all="ignore"):
         # Not ln p - ln q: where a and b are close, a - b is exact.
-        log_ratio = (a - b) - (logsumexp(a) - logsumexp(b))
-    return _divergence(p, q, log_ratio) / _nats(base)
+        top_a, top_b = a.max(axis=-1, keepdims=True), b.max(axis=-1, keepdims=True)
+        log_ratio = (a - b) - (top_a - top_b) - (logsumexp(a - top_a) - logsumexp(b - top_b))
+        log_ratio = np.where(np.isfinite(top_a - top_b), log_ratio, log_p - log_q)
+    return _divergence(np.exp(log_p), np.exp(log_q), log_ratio) / _nats(base)
 
 
 def _expm1_minus(x):
@@ -279,7 +281,7 @@ def kl_normal(mean_p, std_p, mean_q, std_q, *, base=np.e):
     std_q = check.as_array("std_q", std_q, (">", 0))
     check.check_shapes(mean_p=mean_p, std_p=std_p, mean_q=mean_q, std_q=std_q)
     # With l = ln(std_p^2 / std_q^2), the terms without means are (exp(l) - 1 - l) / 2.
-    log_ratio = 2 * (np.log(std_p) - np.log(std_q))
+    log_ratio = 2 * _log_ratio(std_p, std_q)
     with np.errstate(over="ignore"):
         shift = (mean_p - mean_q) / std_q
         return (_expm1_minus(log_ratio) + shift**2) / 2 / _nats(base)

@@ -311,7 +311,7 @@ def train(
         library TRL logs: ``loss``, ``rewards/chosen``, ``rewards/rejected``, ``rewards/margins``,
         ``rewards/accuracies``, ``logps/chosen``, ``logps/rejected``; further ``step`` and
         ``kl``, the exact divergence from the reference, averaged over the prompts. All are means
-        over *all* pairs, before the step. Rewards are beta times the log-ratio; where the loss
+        over *all* pairs, by their counts, after so many steps. Rewards are beta times the log-ratio; where the loss
         has no option `beta`, beta is 1.
 
     Raises
@@ -474,6 +474,7 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     if batch_size is None:
         return epochs or steps, itertools.repeat(data)
     refuse(counts % 1 != 0, "counts", counts, "an integer, because batch_size is given")
+    as_number("(sum of counts)", counts.sum(), ("<=", 1e8))  # each takes its place in an epoch
     comparisons = np.repeat(np.arange(len(counts)), counts.astype(int))
     as_number("batch_size", batch_size, ("<=", len(comparisons)))
 

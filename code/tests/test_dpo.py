@@ -385,3 +385,44 @@ def test_certain_responses_have_no_odds():
 def test_what_is_no_loss_is_refused(bad):
     with pytest.raises(ValueError, match="^loss is "):
         dpo.gradient(bad, -1.0, -1.0, -1.0, -1.0)
+
+
+def test_a_loss_of_your_own_is_not_known_by_its_name():
+    # A cell that is run twice defines two losses of one name.
+    losses = []
+    for factor in (1.0, 5.0):
+
+        @dpo.define_loss
+        def linear_loss(policy_chosen, policy_rejected, *, factor=factor):
+            return factor * policy_chosen, factor + 0 * policy_chosen, 0 * policy_rejected
+
+        losses.append(linear_loss)
+    assert [dpo.gradient(loss, -1.0, -1.0).chosen for loss in losses] == [1, 5]
+    with pytest.raises(ValueError, match="^loss is 'linear', expected one of dpo, hinge"):
+        dpo.gradient("linear", -1.0, -1.0)
+
+
+def test_what_is_no_formula_of_a_loss_is_refused():
+    with pytest.raises(ValueError, match="^the arguments of formula is .*'policy_rejected'"):
+        dpo.define_loss(lambda policy_chosen, rejected: policy_chosen)
+
+
+def test_labels_that_differ_are_refused():
+    class Column:
+        """What the check asks of a pandas Series."""
+
+        def __init__(self, values, labels):
+            self.values, self.axes = np.array(values), [labels]
+
+        def __array__(self, dtype=None, copy=None):
+            return self.values
+
+    chosen, rejected = Column([-1.0, -2.0], ["x", "y"]), Column([-1.0, -2.0], ["y", "x"])
+    with pytest.raises(ValueError, match="^policy_chosen and policy_rejected have labels"):
+        dpo.dpo_loss(chosen, rejected, -1.0, -1.0)
+
+
+def test_the_largest_label_smoothing():
+    assert dpo.dpo_loss(-1.0, -3.0, -1.0, -3.0, label_smoothing=0.499).round(6) == 0.693147
+    with pytest.raises(ValueError, match="^label_smoothing is 0.5, expected a number < 0.5"):
+        dpo.dpo_loss(-1.0, -3.0, -1.0, -3.0, label_smoothing=0.5)

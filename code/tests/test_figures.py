@@ -133,3 +133,10 @@ def test_what_lies_outside_the_figure_is_drawn():
 def test_notebooks_show_the_portable_picture():
     data, _ = get_ipython().display_formatter.format(draw()[0])
     assert data["image/svg+xml"] == to_svg(draw()[0])
+
+
+def test_glyphs_keep_their_scale():
+    figure, axes = plt.subplots()
+    axes.set_xlabel("x")
+    assert "scale(0.015625)" in to_svg(figure)
+    plt.close(figure)

@@ -471,3 +471,21 @@ def test_import_needs_numpy_only():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""
+
+
+def test_logits_far_from_zero():
+    assert kl_from_logits([1e308, 1e308], [-1e308, -1e308]) == 0
+    assert_allclose(kl_from_logits([1.7e308, 0], [-1.7e308, -1.7e308]), np.log(2))
+    expected = kl_from_logits([0, 1], [0.5, 1])
+    assert_allclose(kl_from_logits([2.0**40, 2.0**40 + 1], [0.5, 1]), expected, rtol=1e-12)
+
+
+def test_normals_of_nearly_equal_width():
+    # (x^2 - 1) / 2 - ln x = (x - 1)^2 to leading order.
+    assert_allclose(kl_normal(0, 2.0**33 * (1 + 2.0**-30), 0, 2.0**33), 2.0**-60, rtol=1e-8)
+
+
+def test_the_tolerance_of_a_sum_is_the_documented_one():
+    kl_divergence([0.5, 0.5 + 0.98e-8], [0.5, 0.5])
+    with refused("the sum of p is 1.0000000102"):
+        kl_divergence([0.5, 0.5 + 1.02e-8], [0.5, 0.5])

@@ -536,6 +536,10 @@ def test_bad_policies_and_responses_are_refused(call, message):
         ({"nll_weight": [1, 2]}, r".*nll_weight \(2,\)"),
         ({"nll_weight": np.ones((2, 1))}, r"nll_weight .*\(2, 1\)"),
         ({"record": lambda policy: 1.0}, "record .* 1.0"),
+        (
+            {"batch_size": 2, "pairs": FOOTBALL._replace(counts=[2.0**62] * 4)},
+            r"\(sum of counts\) is 1.8\d*e\+19, expected a number <= 1",
+        ),
     ],
 )
 def test_bad_options_are_refused(options, message):
