@@ -123,7 +123,7 @@ class Gram:
 
     def __init__(self, rows, weights):
         self.rows, self.weights = rows, weights
-        self.is_nearly_a_tree = len(weights) <= rows.n_items + 10 and not rows.covariates.size
+        self.is_nearly_a_tree = 100 < len(weights) <= rows.n_items + 10 and not rows.covariates.size
 
     def __matmul__(self, theta):
         flow = self.weights * self.rows.log_odds(theta)
@@ -235,6 +235,16 @@ def numbered(**lists):
 
     A label is hashable, not None, and equal to itself, which a NaN is not.
     """
+    arrays = [np.asarray(values) for values in lists.values() if hasattr(values, "tolist")]
+    if len(arrays) == len(lists) and all(x.dtype.kind in "iu" and x.ndim == 1 for x in arrays):
+        together = np.concatenate(arrays)
+        small = together.size and np.ptp(together) <= 4.0 * len(together)
+        if small and together.dtype.kind in "iu":  # indices: they need no dictionary
+            least = together.min()
+            here = np.bincount(together - least) > 0
+            numbers = (np.cumsum(here) - 1)[together - least]
+            parts = np.split(numbers, np.cumsum([len(x) for x in arrays])[:-1])
+            return *parts, (here.nonzero()[0] + least).tolist()
     number: defaultdict = defaultdict(count().__next__)
     numbers = []
     for name, values in lists.items():
