@@ -1,3 +1,4 @@
+import pickle
 import tracemalloc
 import warnings
 from dataclasses import replace
@@ -201,7 +202,7 @@ def test_half_wins_and_repeated_comparisons(method):
     assert_allclose(listed.log_strengths, tie_counts_half.log_strengths, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [30, 300, 20_000])
+@pytest.mark.parametrize("n", [30, 300])
 def test_newton_on_a_long_chain(n):
     # Each item meets its neighbours only: news of a result travels one item in a step.
     lower = np.arange(n - 1)
@@ -210,8 +211,6 @@ def test_newton_on_a_long_chain(n):
     result = fit_comparisons(winners, losers, weights=weights, method="newton")
     assert_allclose(np.diff(result.log_strengths), -np.log(10), atol=1e-8)
     assert result.n_iterations < 20
-    if n > 1_000:
-        return
     table = np.diag(np.full(n - 1, 10.0), 1) + np.diag(np.ones(n - 1), -1)
     assert_allclose(fit(table, method="newton").log_strengths, result.log_strengths, atol=1e-8)
 
@@ -240,6 +239,7 @@ class Frame:
 
     def __init__(self, values, index, columns):
         self.values, self.index, self.columns = np.array(values), index, columns
+        self.axes = [index, columns]
 
     def __array__(self, dtype=None, copy=None):
         return self.values
@@ -253,6 +253,11 @@ def test_labels_of_a_table_are_used():
     turned = Frame([[0, 2], [1, 0]], ["Al", "Bo"], ["Bo", "Al"])
     with pytest.raises(ValueError, match="^wins has rows Al, Bo and columns Bo, Al, expected"):
         fit(turned)
+    other = Frame([[0, 2], [1, 0]], ["Bo", "Al"], ["Bo", "Al"])
+    with pytest.raises(ValueError, match="^wins and ties have labels that differ"):
+        fit(frame, ties=other)
+    with pytest.raises(ValueError, match="^home_wins and away_wins have labels that differ"):
+        fit_home_advantage(frame, other)
 
 
 def test_large_indices_do_not_overflow():
@@ -290,9 +295,10 @@ def test_groups_that_hardly_met():
     wins = np.array([[0, 1e6, 0, 0], [1e6, 0, 1e-3, 0], [0, 1e-3, 0, 1e6], [0, 0, 1e6, 0]])
     assert_allclose(fit(wins, method="newton").standard_errors(1)[2], np.sqrt(2e3), rtol=1e-4)
     wins[1, 2] = wins[2, 1] = 1e-10
-    message = "^no covariance: the information matrix is singular to the limit of rounding$"
-    with pytest.raises(ValueError, match=message):
-        fit(wins, method="newton").standard_errors()
+    weak = fit(wins, method="newton")
+    for errors in (weak.standard_errors, lambda: weak.difference(1, 2)):
+        with pytest.raises(ValueError, match="^no standard errors: the information matrix is sing"):
+            errors()
 
 
 def test_memory_grows_with_the_pairs_not_with_n_squared():
@@ -523,6 +529,42 @@ def test_home_estimate_is_the_maximum_or_refused(home, away):
     error = result.coefficient_errors()["home"]
     assert_allclose(error, np.sqrt(result.covariance()[-1, -1]), rtol=1e-7)
     assert result.standard_errors().shape == (3,)
+
+
+def test_ties_at_home():
+    home, away = (
+        np.array([[0, 5, 2], [3, 0, 4], [2, 2, 0]]),
+        np.array([[0, 1, 2], [2, 0, 1], [1, 3, 0]]),
+    )
+    ties = np.array([[0, 2, 0], [1, 0, 3], [0, 1, 0]])
+    result = fit_home_advantage(home, away, ties=ties)
+    halves = fit_home_advantage(home + ties / 2, away + ties / 2)
+    assert_allclose(result.log_strengths, halves.log_strengths, atol=1e-9)
+    assert_allclose(result.coefficients["home"], halves.coefficients["home"], atol=1e-9)
+    assert result.standard_errors()[0] < halves.standard_errors()[0]
+    # Nobody won away: no estimate, but for a tie, or with a penalty.
+    with pytest.raises(NoFiniteEstimateError, match="a penalty > 0"):
+        fit_home_advantage([[0, 2], [1, 0]], np.zeros((2, 2)))
+    assert fit_home_advantage([[0, 2], [1, 0]], np.zeros((2, 2)), penalty=1.0).converged
+    tie = fit_home_advantage([[0, 2], [1, 0]], np.zeros((2, 2)), ties=[[0, 1], [1, 0]])
+    assert tie.converged and tie.coefficients["home"] > 0
+    assert_allclose(fit(FOOTBALL, ties=np.zeros((3, 3))).deviance, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(51, 36, 536, 1424, 22, 59, 2, 30, 6136, 103, 170, 266)])
+def test_a_list_and_a_table_of_an_uneven_ring_agree(counts):
+    i = np.arange(len(counts))
+    wins = np.zeros((len(i), len(i)))
+    wins[i, np.roll(i, -1)] = counts
+    listed = fit_comparisons(i, np.roll(i, -1), weights=counts)
+    assert listed.converged
+    assert_allclose(listed.log_strengths, fit(wins).log_strengths, atol=1e-8)
+
+
+def test_a_fit_can_be_stored():
+    for result in (fit(FOOTBALL), fit_comparisons([0, 1], [1, 0])):
+        again = pickle.loads(pickle.dumps(result))
+        assert_allclose(again.standard_errors(kind="rows"), result.standard_errors(kind="rows"))
 
 
 def test_home_advantage_turns_with_the_place():
@@ -882,6 +924,8 @@ def test_bad_tables_are_refused(wins, message):
     for function in (log_likelihood, negative_log_likelihood, score, information):
         with pytest.raises(ValueError, match="^wins" + " ?" + message):
             function([0, 0], wins)
+    if "all zero" in message:
+        return  # nobody need win away, if there is a penalty
     with pytest.raises(ValueError, match="^home_wins" + " ?" + message):
         fit_home_advantage(wins, [[0, 1], [1, 0]])
     with pytest.raises(ValueError, match="^away_wins" + " ?" + message):
@@ -938,15 +982,15 @@ def test_bad_arguments_of_win_probability_are_refused(bad):
         ({"tol": -1}, "tol is -1.0, expected"),
         ({"max_iter": 0}, "max_iter is 0, expected"),
         ({"max_iter": 10.0}, "max_iter is 10.0, expected"),
-        ({"names": ["A", "B"]}, "names is A, B, expected 3 different labels"),
-        ({"names": ["A", "B", "A"]}, "names is A, B, A, expected 3 different labels"),
+        ({"names": ["A", "B"]}, "names has 2 entries, of them 2 different, expected 3"),
+        ({"names": ["A", "B", "A"]}, "names has 3 entries, of them 2 different, expected 3"),
         ({"names": ["A", "B", None]}, r"names\[2\] is None, expected a label"),
         ({"names": 5}, "names is 5, expected a list of labels"),
         (
             {"names": [[1], [2], [3]]},
             r"names is \[\[1\], \[2\], \[3\]\], expected a list of labels",
         ),
-        ({"ties": [[0, 1], [0, 0]]}, r"ties has shape \(2, 2\), expected that of wins, \(3, 3\)"),
+        ({"ties": [[0, 1], [0, 0]]}, r"ties is of shape \(2, 2\), expected that of wins, \(3, 3\)"),
         ({"ties": -np.ones((3, 3))}, r"ties\[0, 0\] is -1.0, expected a number >= 0"),
         ({"ties": np.eye(3)}, r"ties\[0, 0\] is 1.0, expected 0 on the diagonal"),
         ({"covariates": [1]}, r"covariates is \[1\], expected a dictionary"),
@@ -971,6 +1015,7 @@ def test_bad_options_are_refused(options, message):
         (([[0]], [[1]]), {}, r"winners is \[\[0\]\], expected a list of labels"),
         ((5, [1]), {}, "winners is 5, expected a list of labels"),
         (("ann", "bob"), {}, "winners is 'ann', expected a list of labels"),
+        (({"a", "b"}, ["b", "a"]), {}, "winners is {.*}, expected a list of labels"),
         (([0, 1], [1, 1]), {}, r"losers\[1\] is 1, expected another item than the winner"),
         ((["a", "b"], ["b", "b"]), {}, r"losers\[1\] is b, expected another item"),
         ((["a", None], ["b", "a"]), {}, r"winners\[1\] is None, expected a label"),
@@ -994,7 +1039,7 @@ def test_bad_comparisons_are_refused(arguments, options, message):
 
 def test_other_bad_input():
     with pytest.raises(
-        ValueError, match=r"away_wins has shape \(2, 2\), expected that of home_wins"
+        ValueError, match=r"away_wins is of shape \(2, 2\), expected that of home_wins"
     ):
         fit_home_advantage(FOOTBALL, [[0, 1], [1, 0]])
     result = fit(FOOTBALL, names="ABC")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kl2dpo.bradley_terry._comparisons import Comparisons, Gram, grouped, some
+from kl2dpo.bradley_terry._comparisons import Comparisons, Gram, some
 
 
 class NoFiniteEstimateError(ValueError):
@@ -93,18 +93,15 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
     """Solve (matrix + penalty) x = right by preconditioned conjugate gradients.
 
     They need products with the matrix only, and find a solution although, without a penalty,
-    the matrix is singular along (1, ..., 1). On a chain, a ring or a tree they are led by the
-    exact solution for a spanning tree; else they would need as many rounds as it is long.
+    the matrix is singular along (1, ..., 1).
     """
     diagonal = matrix.diagonal() + penalty
     diagonal = np.maximum(diagonal, 1e-15 * diagonal.max())
-    led = not penalty and isinstance(matrix, Gram) and matrix.is_nearly_a_tree
-    precondition = _tree_inverse(matrix) if led else lambda residual: residual / diagonal
     residual = right
     x, direction, size = np.zeros(len(right)), 0.0, np.inf
     target = tol * np.linalg.norm(right)
     for _ in range(2 * len(right)):
-        scaled = precondition(residual)
+        scaled = residual / diagonal
         size, previous = residual @ scaled, size
         direction = scaled + size / previous * direction
         image = matrix @ direction + penalty * direction
@@ -117,29 +114,6 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
         if np.linalg.norm(residual) <= target:
             break
     return x
-
-
-def _tree_inverse(gram):
-    """The solution for a spanning tree of the graph: a sweep up to item 0, and one back."""
-    rows, n = gram.rows, gram.rows.n_items
-    row_of = grouped(np.append(rows.first, rows.second), np.tile(np.arange(len(rows.first)), 2), n)
-    order, parent, weight = [0], [0] * n, [0.0] * n
-    for item in order:
-        for row in row_of(item).tolist():
-            other = int(rows.first[row] + rows.second[row]) - item
-            if other and not weight[other]:
-                parent[other], weight[other] = item, float(gram.weights[row])
-                order.append(other)
-
-    def inverse(residual):
-        flow, x = (residual - residual.mean()).tolist(), [0.0] * n
-        for item in reversed(order[1:]):
-            flow[parent[item]] += flow[item]
-        for item in order[1:]:
-            x[item] = x[parent[item]] + flow[item] / weight[item]
-        return np.array(x) - np.mean(x)
-
-    return inverse
 
 
 # When there is an estimate

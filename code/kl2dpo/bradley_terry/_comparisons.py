@@ -123,7 +123,6 @@ class Gram:
 
     def __init__(self, rows, weights):
         self.rows, self.weights = rows, weights
-        self.is_nearly_a_tree = 100 < len(weights) <= rows.n_items + 10 and not rows.covariates.size
 
     def __matmul__(self, theta):
         flow = self.weights * self.rows.log_odds(theta)
@@ -204,8 +203,7 @@ def as_counts(name, value, at_least_one=True):
     """`value` as an array of numbers of comparisons."""
     counts = as_array(name, value, (">=", 0), ("<", 1e100))
     refuse((counts > 0) & (counts < 1e-100), name, counts, "0, or a number of at least 1e-100")
-    if at_least_one and not counts.any():
-        raise ValueError(f"{name} is all zero, expected at least one comparison")
+    refuse(at_least_one and not counts.any(), name, "all zero", "at least one comparison")
     return counts
 
 
@@ -215,16 +213,19 @@ def as_wins(name, value, shape="(n, n)", at_least_one=True):
     n = wins.shape[-1:] + (0,)
     if n[0] < 2 or wins.shape[-2:] != n[:1] * 2 or (wins.ndim > 2) > ("..." in shape):
         raise ValueError(f"{name} has shape {wins.shape}, expected {shape} with n >= 2")
+    rows, columns = getattr(value, "index", ()), getattr(value, "columns", None)
+    if columns is not None and list(columns) != list(rows):
+        found = f"rows {some(rows)} and columns {some(columns)}"
+        raise ValueError(f"{name} has {found}, expected the same")
     refuse((wins > 0) & np.eye(n[0], dtype=bool), name, wins, "0 on the diagonal")
     return wins
 
 
 def covariates_of(covariates, shape):
     """Names of the covariates, and their values, shape (*shape, k); ((), None) for None."""
-    if not covariates:
+    if covariates is None or covariates == {}:
         return (), None
-    if not isinstance(covariates, dict):
-        raise ValueError(f"covariates is {reprlib.repr(covariates)}, expected a dictionary")
+    refuse(not isinstance(covariates, dict), "covariates", reprlib.repr(covariates), "a dictionary")
     bounds = (">", -1e50), ("<", 1e50)
     values = [as_shaped(f"covariates[{k!r}]", v, shape, *bounds) for k, v in covariates.items()]
     return tuple(covariates), np.stack(values, axis=-1)
@@ -249,6 +250,8 @@ def numbered(**lists):
     numbers = []
     for name, values in lists.items():
         try:
+            if isinstance(values, (set, frozenset, dict)):
+                raise TypeError  # they have no order
             labels = values.tolist() if hasattr(values, "tolist") else list(values)
             numbers.append(np.fromiter(map(number.__getitem__, labels), np.int64, len(labels)))
             missing = [label for label in number if label is None or label != label]
@@ -264,14 +267,12 @@ def numbered(**lists):
 def names_of(names, wins, n_items):
     """Names of the items as a tuple: `names`, or the labels of `wins`, or 0, 1, ..., n - 1."""
     columns = getattr(wins, "columns", None)
-    if columns is not None and list(columns) != list(wins.index):
-        found = f"rows {some(wins.index)} and columns {some(columns)}"
-        raise ValueError(f"wins has {found}, expected the same")
     if names is None:
         names = range(n_items) if columns is None else columns
     numbers, different = numbered(names=names)
     if not n_items == len(numbers) == len(different):
-        raise ValueError(f"names is {some(names)}, expected {n_items} different labels")
+        found = f"{len(numbers)} entries, of them {len(different)} different"
+        raise ValueError(f"names has {found}, expected {n_items} different labels")
     return tuple(different)
 
 
@@ -290,7 +291,9 @@ def indices_of(winners, losers):
         raise ValueError(f"winners and losers have labels of type {found}, expected one type")
     if (first == second).any():
         k = (first == second).argmax()
-        raise ValueError(f"losers[{k}] is {losers[k]}, expected another item than the winner")
+        raise ValueError(
+            f"losers[{k}] is {labels[second[k]]}, expected another item than the winner"
+        )
     order = list(range(len(labels)))
     with suppress(TypeError):
         order.sort(key=labels.__getitem__)

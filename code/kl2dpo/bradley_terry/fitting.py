@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_count, as_number, refuse
+from kl2dpo._checks import as_count, as_number, check_labels, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
@@ -16,6 +16,8 @@ from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_wins, nam
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
+
+SINGULAR = "no standard errors: the information matrix is singular to the limit of rounding"
 
 # A matrix of this many items takes 800 MB, its inverse some copies of that.
 LARGEST_MATRIX = 10_000
@@ -81,7 +83,7 @@ class BradleyTerryFit:
     method: str
     penalty: float
     _data: Any
-    _squared: Callable  # the data with the squares of the weights
+    _squared: Callable | None  # the data of a list with the squares of its weights
 
     @property
     def strengths(self):
@@ -135,18 +137,19 @@ class BradleyTerryFit:
         try:
             inverse = np.linalg.inv(matrix)
         except np.linalg.LinAlgError:
-            raise ValueError(
-                "no covariance: the information matrix is singular to the limit of rounding"
-            ) from None
+            raise ValueError(SINGULAR) from None
+        if np.abs(np.einsum("ij,ji->i", matrix, inverse) - 1).max() > 1e-3:
+            raise ValueError(SINGULAR)
         inverse[:n, :n] -= 1 / ((weight + self.penalty) * n)
         return inverse if meat is None else inverse @ np.array(meat) @ inverse
 
     def _meat(self, kind):
         """What stands between the two inverses of a sandwich; None for the model."""
-        kind = kind or ("sandwich" if np.any(self._rows.ties) else "model")
+        if kind is None:
+            kind = "sandwich" if np.any(self._rows.ties) else "model"
         if kind not in ("model", "sandwich", "rows"):
             raise ValueError(f"kind is {kind!r}, expected model, sandwich or rows")
-        data = self._squared() if kind == "rows" else self._data
+        data = self._squared() if kind == "rows" and self._squared else self._data
         return None if kind == "model" else data.rows.squared_errors(self._theta)
 
     def standard_errors(self, reference=None, *, kind=None):
@@ -218,7 +221,11 @@ class BradleyTerryFit:
 
     def _error(self, contrast, kind):
         """Standard error of contrast'theta, without the inverse of the information."""
-        x = _climb.solve(self._rows.information(self._theta), contrast, self.penalty, tol=1e-10)
+        information = self._rows.information(self._theta)
+        x = _climb.solve(information, contrast, self.penalty, tol=1e-10)
+        left = contrast - information @ x - self.penalty * x
+        if np.linalg.norm(left) > 1e-4 * np.linalg.norm(contrast):
+            raise ValueError(SINGULAR)
         meat = self._meat(kind)
         return float(np.sqrt(contrast @ x if meat is None else x @ (meat @ x)))
 
@@ -319,7 +326,7 @@ def fit(
     names : sequence, optional
         Names of the items. By default they are called 0, 1, ..., n - 1.
     method : ``{"newton", "newman", "zermelo"}``
-        The iteration, for all items at once. Newton's step solves :math:`I\,\Delta s` = score,
+        The iteration, for all items at once, until rounding stops it. Newton's step solves :math:`I\,\Delta s` = score,
         with the information I. Newman's goes to the logarithm of the ratio of what
         pushes an item up, :math:`\sum_j w_{ij} p_{ji}`, to what pushes it down,
         :math:`\sum_j w_{ji} p_{ij}`. Zermelo's goes to that of its wins to those expected. The
@@ -329,7 +336,8 @@ def fit(
         Precision of a Gaussian prior; above 0 the estimate is finite for all data.
     tol : float, default 1e-10
         The fit has converged when, for each parameter, what pushes it up and what pushes it
-        down differ by at most the fraction `tol` of their sum. Newman's step is then at most about 2 tol.
+        down differ by at most the fraction `tol` of their sum. Newman's step is then at most about
+        2 tol. (Groups that met each other 1e8 times less than within need a smaller one.)
     max_iter : int, default 10000
         The largest number of evaluations of the score.
 
@@ -356,9 +364,11 @@ def fit(
 
     Notes
     -----
-    Newton's step is found by conjugate gradients, in few rounds on most graphs of comparisons, in
-    one on chains, rings and trees. A square grid of n items needs a number that grows with the
-    square root of n: one of 10,000 items takes less than a second, one of 100,000 a minute.
+    Newton's step is found by conjugate gradients, in a number of rounds that grows with the
+    number of comparisons between the items that are farthest apart. Random graphs and stars of
+    100,000 items take seconds, a square grid of 10,000 less than one. A chain or a ring needs as
+    many rounds as it has items, so its time grows with the square: 10,000 items take some
+    seconds, 100,000 some minutes.
 
     Examples
     --------
@@ -366,15 +376,18 @@ def fit(
     >>> (result.strengths / result.strengths[1]).round(6)
     array([2.      , 1.      , 3.333333])
     """
-    table = wins
-    wins = as_wins("wins", wins, "(n, n) or (..., n, n)", at_least_one=ties is None)
+    check_labels(wins=wins, ties=ties)
+    table, shape = wins, "(n, n) or (..., n, n)"
+    wins = as_wins("wins", wins, shape, at_least_one=ties is None)
     items = names_of(names, table, wins.shape[-1])
-    ties = np.zeros_like(wins) if ties is None else as_wins("ties", ties, "(n, n) or (..., n, n)")
-    if ties.shape != wins.shape:
-        raise ValueError(f"ties has shape {ties.shape}, expected that of wins, {wins.shape}")
+    ties = as_wins("ties", np.zeros_like(wins) if ties is None else ties, shape, at_least_one=False)
+    refuse(
+        ties.shape != wins.shape, "ties", f"of shape {ties.shape}", f"that of wins, {wins.shape}"
+    )
+    as_counts("wins", wins + ties)
     labels, values = _comparisons.covariates_of(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
-    return _fit(data, lambda: data, items, labels, method, penalty, tol, max_iter)
+    return _fit(data, None, items, labels, method, penalty, tol, max_iter)
 
 
 def fit_comparisons(
@@ -435,6 +448,7 @@ def fit_comparisons(
     >>> float(abs(result.log_strengths).max().round(9))
     0.0
     """
+    check_labels(winners=winners, losers=losers, weights=weights, ties=ties)
     first, second, items = _comparisons.indices_of(winners, losers)
     shape = first.shape
     weights = as_shaped("weights", 1 if weights is None else as_counts("weights", weights), shape)
@@ -442,11 +456,10 @@ def fit_comparisons(
     refuse((tied != 0) & (tied != 1), "ties", tied, "True or False")
     labels, values = _comparisons.covariates_of(covariates, shape)
 
-    def data(weights):
-        return _comparisons.of_list(first, second, weights, tied, len(items), values)
-
-    squared = partial(data, weights**2)
-    return _fit(data(weights), squared, items, labels, method, penalty, tol, max_iter)
+    rest = tied, len(items), values
+    data = _comparisons.of_list(first, second, weights, *rest)
+    squared = partial(_comparisons.of_list, first, second, weights**2, *rest)
+    return _fit(data, squared, items, labels, method, penalty, tol, max_iter)
 
 
 def fit_home_advantage(
@@ -492,14 +505,16 @@ def fit_home_advantage(
     >>> round(result.coefficients["home"], 6), abs(result.log_strengths).round(6)
     (0.693147, array([0., 0.]))
     """
-    home, away = as_wins("home_wins", home_wins), as_wins("away_wins", away_wins)
-    if home.shape != away.shape:
+    check_labels(home_wins=home_wins, away_wins=away_wins, ties=ties)
+    home = as_wins("home_wins", home_wins, at_least_one=False)
+    tables = {"away_wins": away_wins, "ties": np.zeros_like(home) if ties is None else ties}
+    away, both = (as_wins(name, table, at_least_one=False) for name, table in tables.items())
+    for name, table in (("away_wins", away), ("ties", both)):
         expected = f"that of home_wins, {home.shape}"
-        raise ValueError(f"away_wins has shape {away.shape}, expected {expected}")
-    both = None if ties is None else [as_wins("ties", ties), np.zeros_like(home)]
+        refuse(table.shape != home.shape, name, f"of shape {table.shape}", expected)
     return fit(
         [home, away.T],
-        ties=both,
+        ties=[both, np.zeros_like(home)],
         covariates={"home": [[[1]], [[-1]]]},
         names=names_of(names, home_wins, len(home)),
         penalty=penalty,
