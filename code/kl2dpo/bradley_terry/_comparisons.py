@@ -94,24 +94,34 @@ class Table:
 
     @cached_property
     def rows(self):
-        i, j = np.nonzero(np.triu(self.table + self.table.T))
+        i, j = np.nonzero(np.triu(self.played))
         return Comparisons(i, j, self.n_items, self.table[i, j], self.table[j, i], self.ties[i, j])
 
-    def ups_and_downs(self, s):
-        # In place: with a million pairs, new arrays cost as much time as the arithmetic.
+    @cached_property
+    def played(self):
+        return self.table + self.table.T
+
+    def odds(self, s):
         with np.errstate(over="ignore"):
             if np.ptp(s) < 600:
                 # n exponentials instead of n^2; none of them overflows.
-                errors = np.multiply.outer(np.exp(s - s.mean()), np.exp(s.mean() - s))
-            else:
-                errors = np.exp(np.subtract.outer(s, s))
+                return np.multiply.outer(np.exp(s - s.mean()), np.exp(s.mean() - s))
+            return np.exp(np.subtract.outer(s, s))
+
+    def ups_and_downs(self, s):
+        # In place: with a million pairs, new arrays cost as much time as the arithmetic.
+        errors = self.odds(s)
         errors += 1
         np.divide(self.table, errors, out=errors)
         return errors.sum(axis=1), errors.sum(axis=0)
 
     def information(self, s):
-        p = sigmoid(np.subtract.outer(s, s))
-        return laplacian((self.table + self.table.T) * p * p.T)
+        odds = self.odds(s)
+        with np.errstate(divide="ignore"):
+            inverse = 1 / odds
+        inverse += odds
+        inverse += 2  # 1 / (p (1 - p))
+        return laplacian(np.divide(self.played, inverse, out=inverse))
 
     def neighbours(self):
         """Functions that list whom an item has beaten, and who has beaten it."""
@@ -151,10 +161,11 @@ def grouped(keys, values, n_keys):
 
 
 def laplacian(weights):
-    """The Laplacian of a graph, from its symmetric matrix of weights (zero diagonal)."""
-    matrix = -weights
-    np.fill_diagonal(matrix, weights.sum(axis=1))
-    return matrix
+    """The Laplacian of a graph, in place of its symmetric matrix of weights (zero diagonal)."""
+    degrees = weights.sum(axis=1)
+    np.negative(weights, out=weights)
+    np.fill_diagonal(weights, degrees)
+    return weights
 
 
 def of_list(first, second, weights, tied, n_items, covariates=None):
@@ -181,8 +192,9 @@ def of_tables(wins, ties, covariates=None):
     """The data from tables, shape (..., n, n); covariates are behind, shape (..., n, n, k)."""
     n = wins.shape[-1]
     if covariates is None:
-        wins, ties = wins.reshape(-1, n, n).sum(axis=0), ties.reshape(-1, n, n).sum(axis=0)
-        return Table(wins + (ties + ties.T) / 2, ties + ties.T)
+        wins, ties = (np.reshape(x, (-1, n, n)).sum(axis=0) for x in (wins, ties))
+        ties = ties + ties.T if ties.any() else ties
+        return Table(wins + ties / 2 if ties.any() else wins, ties)
     met = np.nonzero(wins + ties)
     (first, second), wins, ties = met[-2:], wins[met], ties[met]
     return Comparisons(first, second, n, wins + ties / 2, ties / 2, ties, covariates[met])

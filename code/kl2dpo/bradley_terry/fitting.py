@@ -380,11 +380,13 @@ def fit(
     table, shape = wins, "(n, n) or (..., n, n)"
     wins = as_wins("wins", wins, shape, at_least_one=ties is None)
     items = names_of(names, table, wins.shape[-1])
-    ties = as_wins("ties", np.zeros_like(wins) if ties is None else ties, shape, at_least_one=False)
-    refuse(
-        ties.shape != wins.shape, "ties", f"of shape {ties.shape}", f"that of wins, {wins.shape}"
-    )
-    as_counts("wins", wins + ties)
+    if ties is None:
+        ties = np.broadcast_to(0.0, wins.shape)
+    else:
+        ties = as_wins("ties", ties, shape, at_least_one=False)
+        expected = f"that of wins, {wins.shape}"
+        refuse(ties.shape != wins.shape, "ties", f"of shape {ties.shape}", expected)
+        as_counts("wins", wins + ties)
     labels, values = _comparisons.covariates_of(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
     return _fit(data, None, items, labels, method, penalty, tol, max_iter)
