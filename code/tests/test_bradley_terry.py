@@ -234,6 +234,15 @@ def test_a_label_is_anything_hashable(winners, losers, items):
     assert result.items == items and result.relative_to(items[0])[0] == 0
 
 
+@pytest.mark.parametrize("strong, weak", [("Cy", "Al"), ("Al", "Cy"), (9, 3), (3, 9), (10**12, 7)])
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_each_label_keeps_its_results(strong, weak, kind):
+    winners, losers = kind([weak, strong, strong, strong]), kind([strong, weak, weak, weak])
+    result = fit_comparisons(winners, losers)
+    assert result.items == tuple(sorted([strong, weak])) and result.ranking() == [strong, weak]
+    assert_allclose(result.difference(strong, weak).estimate, np.log(3), atol=1e-9)
+
+
 class Frame:
     """What `fit` asks of a pandas DataFrame."""
 
