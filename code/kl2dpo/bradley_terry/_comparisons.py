@@ -193,8 +193,10 @@ def of_tables(wins, ties, covariates=None):
     n = wins.shape[-1]
     if covariates is None:
         wins, ties = (np.reshape(x, (-1, n, n)).sum(axis=0) for x in (wins, ties))
-        ties = ties + ties.T if ties.any() else ties
-        return Table(wins + ties / 2 if ties.any() else wins, ties)
+        if ties.any():
+            ties = ties + ties.T
+            wins = wins + ties / 2
+        return Table(wins, ties)
     met = np.nonzero(wins + ties)
     (first, second), wins, ties = met[-2:], wins[met], ties[met]
     return Comparisons(first, second, n, wins + ties / 2, ties / 2, ties, covariates[met])
@@ -235,9 +237,10 @@ def as_wins(name, value, shape="(n, n)", at_least_one=True):
 
 def covariates_of(covariates, shape):
     """Names of the covariates, and their values, shape (*shape, k); ((), None) for None."""
-    if covariates is None or covariates == {}:
-        return (), None
+    covariates = {} if covariates is None else covariates
     refuse(not isinstance(covariates, dict), "covariates", reprlib.repr(covariates), "a dictionary")
+    if not covariates:
+        return (), None
     bounds = (">", -1e50), ("<", 1e50)
     values = [as_shaped(f"covariates[{k!r}]", v, shape, *bounds) for k, v in covariates.items()]
     return tuple(covariates), np.stack(values, axis=-1)
