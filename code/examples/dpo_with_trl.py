@@ -1,4 +1,4 @@
-"""The prediction of chapter 10 of this course, *From Bradley–Terry to the DPO loss*, tested
+"""The prediction of chapter 11 of this course, *The DPO loss*, tested
 on a transformer that TRL's `DPOTrainer` trains.
 
     python3 -m venv /somewhere/trl

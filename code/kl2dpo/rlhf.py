@@ -112,9 +112,9 @@ def optimal_policy(reference, reward, beta):
 
     References
     ----------
-    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 9 of
-    this course, *The RLHF objective and its exact solution*, and chapter 10 of this course,
-    *From Bradley–Terry to the DPO loss*, prove the two statements.
+    Rafailov et al. (2023), *Direct Preference Optimization*, equation 4; chapter 10 of
+    this course, *The RLHF objective and its exact solution*, and chapter 11 of this course,
+    *The DPO loss*, prove the two statements.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def optimal_value(reference, reward, beta):
 
     References
     ----------
-    Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 9 of
+    Rafailov et al. (2023), *Direct Preference Optimization*, appendix A.1; chapter 10 of
     this course, *The RLHF objective and its exact solution*.
 
     Examples

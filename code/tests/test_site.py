@@ -212,13 +212,13 @@ FOUND = {
     "Gibbs": "kl/properties",
     "leash": "kl/leash",
     "Zermelo": "bradley-terry/finding-the-strengths",
-    "deviance": "bradley-terry/real-data",
+    "deviance": "bradley-terry/ranking",
     "partition function": "dpo/rlhf",
     "implicit reward": "dpo/dpo-loss",
     "coverage": "appendix/glossary",
     "label smoothing": "dpo/limits",
     "kl_divergence": "appendix/api-kl",
-    "beta": "dpo/training",
+    "beta": "dpo/run",
     "交叉熵": "appendix/glossary",
 }
 

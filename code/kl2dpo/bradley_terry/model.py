@@ -155,7 +155,7 @@ def score(log_strengths, wins):
 
     References
     ----------
-    Chapter 6 of this course, *Finding the strengths*, derives it in SymPy.
+    Chapter 7 of this course, *Finding the strengths*, derives it in SymPy.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def information(log_strengths, wins):
 
     References
     ----------
-    Chapter 6 of this course, *Finding the strengths*, derives it in SymPy.
+    Chapter 7 of this course, *Finding the strengths*, derives it in SymPy.
 
     Examples
     --------
