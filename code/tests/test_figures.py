@@ -2,10 +2,11 @@ import re
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from IPython import get_ipython
 
-from kl2dpo.figures import slider, to_svg, use_book_style
+from kl2dpo.figures import slider, to_svg, triangle, use_book_style
 
 
 def draw():
@@ -140,3 +141,19 @@ def test_glyphs_keep_their_scale():
     axes.set_xlabel("x")
     assert "scale(0.015625)" in to_svg(figure)
     plt.close(figure)
+
+
+def test_a_point_of_the_triangle_is_a_policy():
+    _, axes = plt.subplots()
+    place = triangle(axes, names=["left", "right", "top"])
+    corners = np.transpose(place(np.eye(3)))
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
+    assert np.allclose(sides, 1)
+    # A probability is the distance from the opposite side, in heights of the triangle.
+    policies = np.random.default_rng(0).dirichlet([1, 1, 1], size=(2, 5))
+    x, y = place(policies)
+    assert x.shape == y.shape == (2, 5)
+    assert np.allclose(y / 0.75**0.5, policies[..., 2])
+    for name, corner in zip(["left", "right", "top"], corners):
+        (text,) = [t for t in axes.texts if t.get_text() == name]
+        assert np.linalg.norm(text.get_position() - corner) < 0.1
