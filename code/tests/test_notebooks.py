@@ -154,14 +154,16 @@ def test_text_can_be_translated(path):
     assert not re.search(r"\[\^|\{glue", text_of(path))
 
 
-LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$", re.MULTILINE)
+LABEL = re.compile(
+    r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$|^\$\$ \(([\w-]+)\)$", re.MULTILINE
+)
 REFERENCE = re.compile(r"\{(ref|numref|eq|prf:ref|cite:\w+)\}`(?:[^`<]*<)?([^`>]+)>?`")
 SOLUTION = re.compile(r"\{solution-start\} ([\w-]+)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def labels_of(path):
-    labels = [a or b for a, b in LABEL.findall(text_of(path))]
+    labels = ["".join(groups) for groups in LABEL.findall(text_of(path))]
     if path.suffix == ".ipynb":
         for cell in read(path).cells:
             figure = cell.metadata.get("mystnb", {}).get("figure", {})
