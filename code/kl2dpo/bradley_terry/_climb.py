@@ -40,16 +40,15 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
 
     On the way, and at the end, `check` is called with where the climb is.
     """
-    scale = data.scale
-    terms = 2 + max(len(scale) - data.n_items, 1)  # of the log-odds of a row
-    s = trial = step = np.zeros(len(scale))
+    terms = 2 + max(len(data.units) - data.n_items, 1)  # of the log-odds of a row
+    s = trial = step = np.zeros(len(data.units))
     slope, error = 0.0, np.inf
     for iteration in range(1, max_iter + 1):
         ups, downs = data.ups_and_downs(trial)
         pull = penalty * trial
         score = ups - downs - pull
         pushes = ups + downs + np.abs(pull)
-        allowed = slope / 2 if terms * np.max(np.abs(step) * scale) <= 2 else 0.0
+        allowed = slope / 2 if terms * np.max(np.abs(step)) <= 2 else 0.0
         if score @ step < -allowed:
             step, slope = step / 2, slope / 2
         else:
@@ -95,8 +94,8 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
     They need products with the matrix only, and find a solution although, without a penalty,
     the matrix is singular along (1, ..., 1).
     """
-    diagonal = matrix.diagonal() + penalty
-    diagonal = np.maximum(diagonal, 1e-15 * diagonal.max())
+    diagonal = matrix.diagonal()
+    diagonal = np.maximum(diagonal, 1e-15 * diagonal.max()) + penalty
     residual = right
     x, direction, size = np.zeros(len(right)), 0.0, np.inf
     target = tol * np.linalg.norm(right)
@@ -196,7 +195,7 @@ def check_bounded(rows, names, theta):
     change = rows.log_odds(move)
     gains = np.append(change[rows.wins > 0], -change[rows.losses > 0])
     if gains.max() > 0.1 and gains.min() > -1e-6 * gains.max():
-        k = np.argmax(np.abs(move * rows.scale)[rows.n_items :])
+        k = np.argmax(np.abs(move)[rows.n_items :])
         word = "large" if move[rows.n_items + k] > 0 else "negative"
         raise NoFiniteEstimateError(
             f"no finite estimate of the coefficient of covariates[{names[k]!r}]: with strengths "

@@ -12,7 +12,7 @@ from kl2dpo._checks import as_count, as_number, check_labels, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_wins, names_of, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_tables, names_of, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
@@ -96,7 +96,12 @@ class BradleyTerryFit:
 
     @property
     def _theta(self):
-        return np.append(self.log_strengths, list(self.coefficients.values()))
+        """The parameters in the units of the data."""
+        return self._data.units * [*self.log_strengths, *self.coefficients.values()]
+
+    @property
+    def _prior(self):
+        return self.penalty / self._data.units**2
 
     @cached_property
     def log_likelihood(self):
@@ -109,14 +114,15 @@ class BradleyTerryFit:
 
         A cell has the comparisons of two items with the same covariates.
         """
-        counts = np.array(self._rows.cells())
-        shares = np.where(counts > 0, counts, 1) / counts.sum(axis=0)
+        counts = np.array([self._rows.wins, self._rows.losses])
+        ones = np.ones(counts.shape)
+        shares = np.divide(counts, counts.sum(axis=0), out=ones, where=counts > 0)
         return float(2 * (np.sum(counts * np.log(shares)) - self.log_likelihood))
 
     @property
     def degrees_of_freedom(self):
         """Cells (see `deviance`) less free parameters."""
-        return len(self._rows.cells()[0]) - (len(self._theta) - 1)
+        return np.count_nonzero(self._rows.wins + self._rows.losses) - (len(self._theta) - 1)
 
     def covariance(self, kind=None):
         """Covariance matrix of the estimates, of one of the kinds under Notes.
@@ -128,7 +134,7 @@ class BradleyTerryFit:
         """
         self._check_size("covariance")
         matrix = np.array(self._rows.information(self._theta))
-        matrix += self.penalty * np.eye(len(matrix))
+        matrix += np.diag(self._prior)
         # Along (1, ..., 1) the data say nothing. Any weight on that direction makes the matrix
         # invertible, and is taken out again afterwards, with the penalty.
         n, meat = len(self.items), self._meat(kind)
@@ -141,7 +147,8 @@ class BradleyTerryFit:
         if np.abs(np.einsum("ij,ji->i", matrix, inverse) - 1).max() > 1e-3:
             raise ValueError(SINGULAR)
         inverse[:n, :n] -= 1 / ((weight + self.penalty) * n)
-        return inverse if meat is None else inverse @ np.array(meat) @ inverse
+        covariance = inverse if meat is None else inverse @ np.array(meat) @ inverse
+        return covariance / np.outer(self._data.units, self._data.units)
 
     def _meat(self, kind):
         """What stands between the two inverses of a sandwich; None for the model."""
@@ -221,9 +228,10 @@ class BradleyTerryFit:
 
     def _error(self, contrast, kind):
         """Standard error of contrast'theta, without the inverse of the information."""
+        contrast = contrast / self._data.units
         information = self._rows.information(self._theta)
-        x = _climb.solve(information, contrast, self.penalty, tol=1e-10)
-        left = contrast - information @ x - self.penalty * x
+        x = _climb.solve(information, contrast, self._prior, tol=1e-10)
+        left = contrast - information @ x - self._prior * x
         if np.linalg.norm(left) > 1e-4 * np.linalg.norm(contrast):
             raise ValueError(SINGULAR)
         meat = self._meat(kind)
@@ -376,17 +384,9 @@ def fit(
     >>> (result.strengths / result.strengths[1]).round(6)
     array([2.      , 1.      , 3.333333])
     """
-    check_labels(wins=wins, ties=ties)
-    table, shape = wins, "(n, n) or (..., n, n)"
-    wins = as_wins("wins", wins, shape, at_least_one=ties is None)
+    table = wins
+    wins, ties = as_tables("(n, n) or (..., n, n)", wins=wins, ties=ties)
     items = names_of(names, table, wins.shape[-1])
-    if ties is None:
-        ties = np.broadcast_to(0.0, wins.shape)
-    else:
-        ties = as_wins("ties", ties, shape, at_least_one=False)
-        expected = f"that of wins, {wins.shape}"
-        refuse(ties.shape != wins.shape, "ties", f"of shape {ties.shape}", expected)
-        as_counts("wins", wins + ties)
     labels, values = _comparisons.covariates_of(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
     return _fit(data, None, items, labels, method, penalty, tol, max_iter)
@@ -454,13 +454,14 @@ def fit_comparisons(
     first, second, items = _comparisons.indices_of(winners, losers)
     shape = first.shape
     weights = as_shaped("weights", 1 if weights is None else as_counts("weights", weights), shape)
+    refuse(not weights.any(), "weights", "all zero", "at least one comparison")
     tied = as_shaped("ties", False if ties is None else ties, shape)
     refuse((tied != 0) & (tied != 1), "ties", tied, "True or False")
     labels, values = _comparisons.covariates_of(covariates, shape)
 
-    rest = tied, len(items), values
-    data = _comparisons.of_list(first, second, weights, *rest)
-    squared = partial(_comparisons.of_list, first, second, weights**2, *rest)
+    of_counts = partial(_comparisons.of_pairs, first, second, len(items), values)
+    data = of_counts(weights * (1 - tied), weights * tied)
+    squared = partial(of_counts, weights**2 * (1 - tied), weights**2 * tied)
     return _fit(data, squared, items, labels, method, penalty, tol, max_iter)
 
 
@@ -507,13 +508,8 @@ def fit_home_advantage(
     >>> round(result.coefficients["home"], 6), abs(result.log_strengths).round(6)
     (0.693147, array([0., 0.]))
     """
-    check_labels(home_wins=home_wins, away_wins=away_wins, ties=ties)
-    home = as_wins("home_wins", home_wins, at_least_one=False)
-    tables = {"away_wins": away_wins, "ties": np.zeros_like(home) if ties is None else ties}
-    away, both = (as_wins(name, table, at_least_one=False) for name, table in tables.items())
-    for name, table in (("away_wins", away), ("ties", both)):
-        expected = f"that of home_wins, {home.shape}"
-        refuse(table.shape != home.shape, name, f"of shape {table.shape}", expected)
+    tables = {"home_wins": home_wins, "away_wins": away_wins, "ties": ties}
+    home, away, both = as_tables(**tables)
     return fit(
         [home, away.T],
         ties=[both, np.zeros_like(home)],
@@ -539,8 +535,8 @@ def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
     if covariates and not penalty:
         _climb.check_covariates(data.rows, covariates)
         check = [partial(_climb.check_bounded, data.rows, covariates)]
-    step = _climb.STEPS[method]
-    theta, n_iterations, error = _climb.climb(data, step, penalty, tol, max_iter, *check)
+    step, prior = _climb.STEPS[method], penalty / data.units**2
+    theta, n_iterations, error = _climb.climb(data, step, prior, tol, max_iter, *check)
     if error > tol:
         advice = "a larger max_iter or tol" if method == "newton" else "method='newton'"
         warnings.warn(
@@ -549,7 +545,7 @@ def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
             RuntimeWarning,
             stacklevel=3,
         )
-    s, coefficients = np.split(theta, [len(items)])
+    s, coefficients = np.split(theta / data.units, [len(items)])
     s -= s.mean()  # exact with a penalty too: at its maximum the sum is zero
     named, known = dict(zip(covariates, coefficients.tolist())), (method, penalty, data, squared)
     return BradleyTerryFit(items, s, named, n_iterations, bool(error <= tol), *known)
