@@ -4,6 +4,9 @@ import numpy as np
 
 from kl2dpo.bradley_terry._comparisons import Comparisons, Gram, some
 
+# A probability too small for a float is not zero.
+TINY = np.finfo(float).tiny
+
 
 class NoFiniteEstimateError(ValueError):
     """The likelihood has no unique maximum: in some direction it grows, or stays, for ever.
@@ -47,12 +50,12 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
         ups, downs = data.ups_and_downs(trial)
         pull = penalty * trial
         score = ups - downs - pull
-        pushes = ups + downs + np.abs(pull)
+        pushes = np.maximum(ups + downs + np.abs(pull), TINY)
         allowed = slope / 2 if terms * np.max(np.abs(step)) <= 2 else 0.0
         if score @ step < -allowed:
             step, slope = step / 2, slope / 2
         else:
-            s, error = trial, np.max(np.abs(score) / np.where(pushes > 0, pushes, 1))
+            s, error = trial, np.max(np.abs(score) / pushes)
             if error <= tol or iteration % 5 == 0:
                 check(s)
             if error <= tol:
@@ -61,7 +64,7 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
             slope = score @ step
             if not 0 < slope < np.inf:
                 # Rounding has spoilt the step: go up each slope on its own.
-                step = score / np.where(pushes > 0, pushes, 1)
+                step = score / pushes
                 slope = score @ step
         trial = s + step
     return s, max_iter, error
@@ -75,9 +78,7 @@ def _zermelo_step(data, s, ups, downs, penalty):
 
 def _newman_step(data, s, ups, downs, penalty):
     """From s to ln(sum of w_ij a_j / (a_i + a_j)) - ln(sum of w_ji / (a_i + a_j))."""
-    # A probability too small for a float is not zero.
-    tiny = np.finfo(float).tiny
-    return np.log(np.maximum(ups, tiny)) - np.log(np.maximum(downs, tiny))
+    return np.log(np.maximum(ups, TINY)) - np.log(np.maximum(downs, TINY))
 
 
 def _newton_step(data, s, ups, downs, penalty):
@@ -153,31 +154,28 @@ def _flood(neighbours, start, n_items, dry=frozenset()):
 def largest_group(data):
     """Indices of the largest strongly connected group, by the two searches of Kosaraju."""
     beaten, beaten_by = data.neighbours()
-    seen, finished = set(), []
-    for start in range(data.n_items):
-        path = [] if start in seen else [(start, iter(beaten(start).tolist()))]
-        seen.add(start)
-        while path:
-            new = next((item for item in path[-1][1] if item not in seen), None)
-            if new is None:
-                finished.append(path.pop()[0])
-            else:
-                seen.add(new)
-                path.append((new, iter(beaten(new).tolist())))
-    best, dry = set[int](), set[int]()
+    seen, finished, todo = set(), [], list(range(data.n_items))
+    while todo:
+        item = todo.pop()
+        if item < 0:  # all that can be reached from ~item has been seen
+            finished.append(~item)
+        elif item not in seen:
+            seen.add(item)
+            todo += [~item, *beaten(item).tolist()]
+    groups, dry = list[set[int]](), set[int]()
     for start in reversed(finished):
         if start not in dry:
-            group = _flood(beaten_by, start, data.n_items, dry)
-            dry |= group
-            best = max(best, group, key=len)
-    return sorted(best)
+            groups.append(_flood(beaten_by, start, data.n_items, dry))
+            dry |= groups[-1]
+    largest = max(groups, key=len)
+    return sorted(largest)
 
 
 def check_covariates(rows, names):
     """A NoFiniteEstimateError if a covariate cannot be told from the strengths and the covariates before it."""
     weights = rows.wins + rows.losses
     for k, (name, x) in enumerate(zip(names, rows.covariates.T)):
-        rest = Comparisons(rows.first, rows.second, rows.n_items, covariates=rows.covariates[:, :k])
+        rest = Comparisons(rows.first, rows.second, rows.n_items, rows.covariates[:, :k])
         fitted = solve(Gram(rest, weights), rest.sums(weights * x, -weights * x), tol=1e-12)
         if weights @ (x - rest.log_odds(fitted)) ** 2 <= 1e-9 * (weights @ x**2):
             raise NoFiniteEstimateError(

@@ -27,14 +27,13 @@ class Comparisons:
     ups minus its downs.
     """
 
-    def __init__(self, first, second, n_items, wins=0, losses=0, ties=0, covariates=None):
+    def __init__(self, first, second, n_items, covariates, wins=0, losses=0, ties=0):
         self.first, self.second, self.n_items = first, second, n_items
         self.wins, self.losses, self.ties = wins, losses, ties
-        x = np.zeros((len(first), 0)) if covariates is None else covariates
         # A covariate is in units of its largest value: none is too large or too small for the climb.
-        units = np.abs(x).max(axis=0, initial=0)
+        units = np.abs(covariates).max(axis=0, initial=0)
         units[units == 0] = 1
-        self.covariates, self.units = x / units, np.append(np.ones(n_items), units)
+        self.covariates, self.units = covariates / units, np.append(np.ones(n_items), units)
         self.rows = self
 
     def log_odds(self, theta):
@@ -100,7 +99,8 @@ class Table:
     @cached_property
     def rows(self):
         i, j = np.nonzero(np.triu(self.played))
-        return Comparisons(i, j, self.n_items, self.table[i, j], self.table[j, i], self.ties[i, j])
+        counts = self.table[i, j], self.table[j, i], self.ties[i, j]
+        return Comparisons(i, j, self.n_items, np.zeros((len(i), 0)), *counts)
 
     def ups_and_downs(self, s):
         if np.ptp(s) > WIDEST:
@@ -173,7 +173,7 @@ def grouped(keys, values, n_keys):
 
 def of_pairs(first, second, n_items, covariates, wins, ties):
     """The data of a list: in entry k, `first[k]` won `wins[k]` times, and tied `ties[k]` times."""
-    if covariates is None and n_items**2 <= len(first):
+    if not covariates.size and n_items**2 <= len(first):
         # With so many comparisons, a table takes no more memory than the list.
         cell = first * n_items + second
         counts = (np.bincount(cell, each, n_items**2) for each in (wins, ties))
@@ -181,33 +181,33 @@ def of_pairs(first, second, n_items, covariates, wins, ties):
     # Entries of the same pair and covariates become one row, in which the lower index is first.
     turned = first > second
     pair = np.where(turned, second * n_items + first, first * n_items + second)
-    x = np.zeros((len(first), 0)) if covariates is None else covariates
-    x = np.where(turned[:, None], -x, x)
+    x = np.where(turned[:, None], -covariates, covariates)
     keys = [*x.T, pair]
     order = np.lexsort(keys)
     changes = [np.diff(key[order]) != 0 for key in keys]
     starts = np.flatnonzero(np.append(True, np.any(changes, axis=0)))
     results = np.where(turned, 0, wins) + ties / 2, np.where(turned, wins, 0) + ties / 2, ties
-    sums = (np.add.reduceat(each[order], starts) for each in results)
+    wins, losses, ties = (np.add.reduceat(each[order], starts) for each in results)
     rows = order[starts]
-    return Comparisons(*np.divmod(pair[rows], n_items), n_items, *sums, x[rows])
+    first, second = np.divmod(pair[rows], n_items)
+    return Comparisons(first, second, n_items, x[rows], wins, losses, ties)
 
 
-def of_tables(wins, ties, covariates=None):
+def of_tables(wins, ties, covariates):
     """The data of tables, shape (..., n, n); covariates are behind, shape (..., n, n, k)."""
     n = wins.shape[-1]
-    if covariates is None:
+    if not covariates.size:
         return Table(*(np.reshape(x, (-1, n, n)).sum(axis=0) for x in (wins, ties)))
-    met = np.nonzero(wins + ties)
-    return of_pairs(*met[-2:], n, covariates[met], wins[met], ties[met])
+    met = *_, first, second = np.nonzero(wins + ties)
+    return of_pairs(first, second, n, covariates[met], wins[met], ties[met])
 
 
 # The arguments
 
 
-def as_shaped(name, value, shape, *bounds):
-    """`value` as an array of finite numbers within the bounds, of this shape or broadcast to it."""
-    array = as_array(name, value, *bounds)
+def as_shaped(name, value, shape):
+    """`value` as an array of finite numbers of this shape, or broadcast to it."""
+    array = as_array(name, value)
     with suppress(ValueError):
         return np.broadcast_to(array, shape)
     raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
@@ -223,14 +223,14 @@ def as_counts(name, value):
 def as_wins(name, value, shape):
     """`value` as a table of counts of this shape; with leading axes if it begins with `...`."""
     wins = as_counts(name, value)
-    n = wins.shape[-1:] + (0,)
-    if n[0] < 2 or wins.shape[-2:] != n[:1] * 2 or (wins.ndim > 2) > ("..." in shape):
+    square = wins.ndim > 1 and wins.shape[-2] == wins.shape[-1] > 1
+    if not square or (wins.ndim > 2 and "..." not in shape):
         raise ValueError(f"{name} has shape {wins.shape}, expected {shape} with n >= 2")
     rows, columns = getattr(value, "index", ()), getattr(value, "columns", None)
     if columns is not None and list(columns) != list(rows):
         found = f"rows {some(rows)} and columns {some(columns)}"
         raise ValueError(f"{name} has {found}, expected the same")
-    refuse((wins > 0) & np.eye(n[0], dtype=bool), name, wins, "0 on the diagonal")
+    refuse((wins > 0) & np.eye(wins.shape[-1], dtype=bool), name, wins, "0 on the diagonal")
     return wins
 
 
@@ -240,22 +240,21 @@ def as_tables(shape="(n, n)", **tables):
     given = {name: as_wins(name, x, shape) for name, x in tables.items() if x is not None}
     (name, first), *others = given.items()
     for other, x in others:
-        refuse(
-            x.shape != first.shape, other, f"of shape {x.shape}", f"that of {name}, {first.shape}"
-        )
+        expected = f"that of {name}, {first.shape}"
+        refuse(x.shape != first.shape, other, f"of shape {x.shape}", expected)
     refuse(not any(map(np.any, given.values())), name, "all zero", "at least one comparison")
     return [given.get(name, np.broadcast_to(0.0, first.shape)) for name in tables]
 
 
 def covariates_of(covariates, shape):
-    """Names of the covariates, and their values, shape (*shape, k); ((), None) for None."""
+    """Names of the covariates, and their values, shape (*shape, k)."""
     covariates = {} if covariates is None else covariates
     refuse(not isinstance(covariates, dict), "covariates", reprlib.repr(covariates), "a dictionary")
-    if not covariates:
-        return (), None
-    bounds = (">", -1e50), ("<", 1e50)
-    values = [as_shaped(f"covariates[{k!r}]", v, shape, *bounds) for k, v in covariates.items()]
-    return tuple(covariates), np.stack(values, axis=-1)
+    values = np.empty((*shape, len(covariates)))
+    for k, (name, value) in enumerate(covariates.items()):
+        x = as_array(f"covariates[{name!r}]", value, (">", -1e50), ("<", 1e50))
+        values[..., k] = as_shaped(f"covariates[{name!r}]", x, shape)
+    return tuple(covariates), values
 
 
 def coded(name, values):
@@ -310,15 +309,11 @@ def indices_of(winners, losers):
     with suppress(TypeError):
         labels = sorted(labels)
     place = dict(zip(labels, count()))
-    first, second = (
-        np.array([place[x] for x in won])[first],
-        np.array([place[x] for x in lost])[second],
-    )
-    if (first == second).any():
-        k = (first == second).argmax()
-        raise ValueError(
-            f"losers[{k}] is {labels[second[k]]}, expected another item than the winner"
-        )
+    first = np.array([place[label] for label in won])[first]
+    second = np.array([place[label] for label in lost])[second]
+    k = (first == second).argmax()
+    same = first[k] == second[k]
+    refuse(same, f"losers[{k}]", labels[second[k]], "another item than the winner")
     return first, second, tuple(labels)
 
 

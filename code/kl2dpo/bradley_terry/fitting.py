@@ -91,22 +91,14 @@ class BradleyTerryFit:
         return np.exp(self.log_strengths)
 
     @property
-    def _rows(self):
-        return self._data.rows
-
-    @property
     def _theta(self):
         """The parameters in the units of the data."""
         return self._data.units * [*self.log_strengths, *self.coefficients.values()]
 
-    @property
-    def _prior(self):
-        return self.penalty / self._data.units**2
-
     @cached_property
     def log_likelihood(self):
         """Log-likelihood at the estimates, without the penalty."""
-        return float(self._rows.log_likelihood(self._theta))
+        return float(self._data.rows.log_likelihood(self._theta))
 
     @cached_property
     def deviance(self):
@@ -114,15 +106,15 @@ class BradleyTerryFit:
 
         A cell has the comparisons of two items with the same covariates.
         """
-        counts = np.array([self._rows.wins, self._rows.losses])
-        ones = np.ones(counts.shape)
-        shares = np.divide(counts, counts.sum(axis=0), out=ones, where=counts > 0)
+        counts = np.array([self._data.rows.wins, self._data.rows.losses])
+        shares = np.divide(counts, counts.sum(axis=0), out=np.ones_like(counts), where=counts > 0)
         return float(2 * (np.sum(counts * np.log(shares)) - self.log_likelihood))
 
     @property
     def degrees_of_freedom(self):
         """Cells (see `deviance`) less free parameters."""
-        return np.count_nonzero(self._rows.wins + self._rows.losses) - (len(self._theta) - 1)
+        cells = np.count_nonzero(self._data.rows.wins + self._data.rows.losses)
+        return cells - (len(self._theta) - 1)
 
     def covariance(self, kind=None):
         """Covariance matrix of the estimates, of one of the kinds under Notes.
@@ -133,12 +125,12 @@ class BradleyTerryFit:
         limit of rounding, or there are more than 10,000 items.
         """
         self._check_size("covariance")
-        matrix = np.array(self._rows.information(self._theta))
-        matrix += np.diag(self._prior)
+        matrix = np.array(self._data.rows.information(self._theta))
+        matrix += np.diag(self.penalty / self._data.units**2)
         # Along (1, ..., 1) the data say nothing. Any weight on that direction makes the matrix
         # invertible, and is taken out again afterwards, with the penalty.
         n, meat = len(self.items), self._meat(kind)
-        weight = np.trace(matrix) / n
+        weight = np.trace(matrix[:n, :n]) / n
         matrix[:n, :n] += weight / n
         try:
             inverse = np.linalg.inv(matrix)
@@ -153,9 +145,9 @@ class BradleyTerryFit:
     def _meat(self, kind):
         """What stands between the two inverses of a sandwich; None for the model."""
         if kind is None:
-            kind = "sandwich" if np.any(self._rows.ties) else "model"
-        if kind not in ("model", "sandwich", "rows"):
-            raise ValueError(f"kind is {kind!r}, expected model, sandwich or rows")
+            kind = "sandwich" if np.any(self._data.rows.ties) else "model"
+        known = ["model", "sandwich", "rows"]
+        refuse(kind not in known, "kind", repr(kind), "model, sandwich or rows")
         data = self._squared() if kind == "rows" and self._squared else self._data
         return None if kind == "model" else data.rows.squared_errors(self._theta)
 
@@ -191,9 +183,8 @@ class BradleyTerryFit:
 
     def coefficient_errors(self, *, kind=None):
         """Standard errors of the coefficients, a dictionary with the names of the covariates."""
-        place = np.arange(len(self._theta)) - len(self.items)
-        names = enumerate(self.coefficients)
-        return {name: self._error(1.0 * (place == k), kind) for k, name in names}
+        contrasts = np.eye(len(self.coefficients), len(self._theta), len(self.items))
+        return {name: self._error(x, kind) for name, x in zip(self.coefficients, contrasts)}
 
     def difference(self, item, other, *, kind=None):
         """By how much `item` is stronger than `other`, with its error, for any number of items.
@@ -228,10 +219,10 @@ class BradleyTerryFit:
 
     def _error(self, contrast, kind):
         """Standard error of contrast'theta, without the inverse of the information."""
-        contrast = contrast / self._data.units
-        information = self._rows.information(self._theta)
-        x = _climb.solve(information, contrast, self._prior, tol=1e-10)
-        left = contrast - information @ x - self._prior * x
+        contrast, prior = contrast / self._data.units, self.penalty / self._data.units**2
+        information = self._data.rows.information(self._theta)
+        x = _climb.solve(information, contrast, prior, tol=1e-10)
+        left = contrast - information @ x - prior * x
         if np.linalg.norm(left) > 1e-4 * np.linalg.norm(contrast):
             raise ValueError(SINGULAR)
         meat = self._meat(kind)
@@ -268,12 +259,9 @@ class BradleyTerryFit:
         return tuple(self.items[k] for k in _climb.largest_group(self._data))
 
     def _index(self, name, item):
-        try:
-            return self.items.index(item)
-        except ValueError:
-            raise ValueError(
-                f"{name} is {item!r}, expected one of the items: {some(self.items)}"
-            ) from None
+        known = f"one of the items: {some(self.items)}"
+        refuse(item not in self.items, name, repr(item), known)
+        return self.items.index(item)
 
     def _check_size(self, what):
         n = len(self.items)
@@ -508,8 +496,7 @@ def fit_home_advantage(
     >>> round(result.coefficients["home"], 6), abs(result.log_strengths).round(6)
     (0.693147, array([0., 0.]))
     """
-    tables = {"home_wins": home_wins, "away_wins": away_wins, "ties": ties}
-    home, away, both = as_tables(**tables)
+    home, away, both = as_tables(home_wins=home_wins, away_wins=away_wins, ties=ties)
     return fit(
         [home, away.T],
         ties=[both, np.zeros_like(home)],
@@ -523,12 +510,12 @@ def fit_home_advantage(
 
 def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
     """Check the options, then climb."""
-    if not isinstance(method, str) or method not in _climb.STEPS:
-        raise ValueError(f"method is {method!r}, expected one of {some(sorted(_climb.STEPS))}")
+    methods = sorted(_climb.STEPS)
+    refuse(method not in methods, "method", repr(method), f"one of {some(methods)}")
     penalty, tol = as_number("penalty", penalty, (">=", 0)), as_number("tol", tol, (">=", 0))
     max_iter = as_count("max_iter", max_iter)
-    if (penalty or covariates) and method != "newton":
-        raise ValueError(f"method is {method!r}, expected 'newton' with a penalty or covariates")
+    slow = (penalty or covariates) and method != "newton"
+    refuse(slow, "method", repr(method), "'newton' with a penalty or covariates")
     check = []
     if not penalty:
         _climb.check_connected(data, items)
