@@ -259,6 +259,9 @@ def test_labels_of_a_table_are_used():
     frame = Frame([[0, 2], [1, 0]], ["Al", "Bo"], ["Al", "Bo"])
     assert fit(frame).items == ("Al", "Bo")
     assert fit(frame, names="XY").items == ("X", "Y")
+    for names in ([7, 3], np.array([7, 3])):
+        assert fit(Frame([[0, 2], [1, 0]], names, names)).ranking() == [7, 3]
+        assert fit([[0, 2], [1, 0]], names=names).ranking() == [7, 3]
     assert fit_home_advantage(frame, frame).items == ("Al", "Bo")
     turned = Frame([[0, 2], [1, 0]], ["Al", "Bo"], ["Bo", "Al"])
     with pytest.raises(ValueError, match="^wins has rows Al, Bo and columns Bo, Al, expected"):

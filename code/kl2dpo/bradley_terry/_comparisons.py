@@ -89,7 +89,7 @@ class Table:
             wins = wins + ties / 2
         self.table, self.ties, self.n_items = wins, ties, len(wins)
         self.units = np.ones(len(wins))
-        # Of a million entries: to ask for new room costs more time than the arithmetic.
+        # New room for a million entries costs more time than the arithmetic, so all steps use one.
         self.room = np.empty(wins.shape)
 
     @cached_property
@@ -292,7 +292,7 @@ def names_of(names, wins, n_items):
     if not n_items == len(places) == len(different):
         found = f"{len(places)} entries, of them {len(different)} different"
         raise ValueError(f"names has {found}, expected {n_items} different labels")
-    return tuple(different)
+    return tuple(different[k] for k in places)
 
 
 def indices_of(winners, losers):
