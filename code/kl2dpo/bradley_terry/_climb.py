@@ -95,8 +95,7 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
     They need products with the matrix only, and find a solution although, without a penalty,
     the matrix is singular along (1, ..., 1).
     """
-    diagonal = matrix.diagonal()
-    diagonal = np.maximum(diagonal, 1e-15 * diagonal.max()) + penalty
+    diagonal = np.maximum(matrix.diagonal, 1e-15 * matrix.diagonal.max()) + penalty
     residual = right
     x, direction, size = np.zeros(len(right)), 0.0, np.inf
     target = tol * np.linalg.norm(right)

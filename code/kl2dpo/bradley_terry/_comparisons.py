@@ -12,7 +12,7 @@ from kl2dpo._checks import as_array, check_labels, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 # A table has one exponential an item while their products and squares are floats.
-WIDEST = 300
+WIDEST = 200
 
 
 class Comparisons:
@@ -130,13 +130,10 @@ class TableGram:
 
     def __init__(self, a, weights):
         self.a, self.weights = a, weights
-        self.degrees = a * np.vecdot(weights, a)
-
-    def diagonal(self):
-        return self.degrees
+        self.diagonal = a * np.vecdot(weights, a)
 
     def __matmul__(self, x):
-        return self.degrees * x - self.a * np.vecdot(self.weights, self.a * x)
+        return self.diagonal * x - self.a * np.vecdot(self.weights, self.a * x)
 
 
 class Gram:
@@ -144,24 +141,20 @@ class Gram:
 
     def __init__(self, rows, weights):
         self.rows, self.weights = rows, weights
+        of_items = rows.sums(weights, weights)[: rows.n_items]
+        self.diagonal = np.append(of_items, weights @ rows.covariates**2)
 
     def __matmul__(self, theta):
         flow = self.weights * self.rows.log_odds(theta)
         return self.rows.sums(flow, -flow)
 
-    def diagonal(self):
-        rows, w = self.rows, self.weights
-        return np.append(rows.sums(w, w)[: rows.n_items], w @ rows.covariates**2)
-
     def __array__(self, dtype=None, copy=None):
         rows, n, w = self.rows, self.rows.n_items, self.weights
         pairs = np.bincount(rows.first * n + rows.second, w, n * n).reshape(n, n)
+        items = np.diag(self.diagonal[:n]) - pairs - pairs.T
         columns = [rows.sums(w * x, -w * x) for x in rows.covariates.T]
-        matrix = np.zeros((len(rows.units), len(rows.units)))
-        matrix[:n, :n] = np.diag(self.diagonal()[:n]) - pairs - pairs.T
-        matrix[n:] = np.reshape(columns, (-1, len(matrix)))
-        matrix[:, n:] = matrix[n:].T
-        return matrix
+        others = np.reshape(columns, (-1, len(rows.units)))
+        return np.block([[items, others[:, :n].T], [others]])
 
 
 def grouped(keys, values, n_keys):
