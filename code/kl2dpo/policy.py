@@ -298,8 +298,8 @@ def train(
         :math:`\frac{1}{2} \mathrm{ridge}\, \lVert \theta - \theta_{\mathrm{ref}} \rVert^2`
         to what is minimised, though not to the loss in the history.
     record : callable, optional
-        A function that takes the policy and returns a dictionary of numbers; each record of
-        the history has them, too.
+        A function that takes the policy and returns a dictionary of numbers, under names of
+        its own; each record of the history has them, too.
     **options
         Options of the loss, for example ``beta=0.1``.
 
@@ -316,7 +316,8 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or a parameter is no longer finite: the step and the last loss are named.
+        If the loss or a parameter is no longer finite: the step, the last loss and the cause
+        are named. The cause may be a ValueError of your own loss.
     ValueError
         If an argument is out of range, or a pair does not fit the policy.
 

@@ -52,7 +52,7 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
         score = ups - downs - pull
         pushes = np.maximum(ups + downs + np.abs(pull), TINY)
         allowed = slope / 2 if terms * np.max(np.abs(step)) <= 2 else 0.0
-        if score @ step < -allowed:
+        if dot(score, step) < -allowed:
             step, slope = step / 2, slope / 2
         else:
             s, error = trial, np.max(np.abs(score) / pushes)
@@ -61,11 +61,11 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
             if error <= tol:
                 return s, iteration, error
             step = find_step(data, s, ups, downs, penalty)
-            slope = score @ step
+            slope = dot(score, step)
             if not 0 < slope < np.inf:
                 # Rounding has spoilt the step: go up each slope on its own.
                 step = score / pushes
-                slope = score @ step
+                slope = dot(score, step)
         trial = s + step
     return s, max_iter, error
 
@@ -89,6 +89,11 @@ def _newton_step(data, s, ups, downs, penalty):
 STEPS = {"newton": _newton_step, "newman": _newman_step, "zermelo": _zermelo_step}
 
 
+def dot(x, y):
+    """x'y without the threads of a BLAS: on a busy machine they wait for each other."""
+    return np.einsum("i,i", x, y)
+
+
 def solve(matrix, right, penalty=0.0, tol=1e-4):
     """Solve (matrix + penalty) x = right by preconditioned conjugate gradients.
 
@@ -98,19 +103,19 @@ def solve(matrix, right, penalty=0.0, tol=1e-4):
     diagonal = np.maximum(matrix.diagonal, 1e-15 * matrix.diagonal.max()) + penalty
     residual = right
     x, direction, size = np.zeros(len(right)), 0.0, np.inf
-    target = tol * np.linalg.norm(right)
+    target = tol**2 * dot(right, right)
     for _ in range(2 * len(right)):
         scaled = residual / diagonal
-        size, previous = residual @ scaled, size
+        size, previous = dot(residual, scaled), size
         direction = scaled + size / previous * direction
         image = matrix @ direction + penalty * direction
-        curvature = direction @ image
+        curvature = dot(direction, image)
         # What is left of a singular system at the limit of rounding lies along (1, ..., 1).
-        if curvature <= 1e-15 * (direction**2 @ diagonal):
+        if curvature <= 1e-15 * dot(direction**2, diagonal):
             break
         x = x + size / curvature * direction
         residual = residual - size / curvature * image
-        if np.linalg.norm(residual) <= target:
+        if dot(residual, residual) <= target:
             break
     return x
 

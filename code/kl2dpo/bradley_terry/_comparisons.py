@@ -11,7 +11,7 @@ import numpy as np
 from kl2dpo._checks import as_array, check_labels, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
-# A table has one exponential an item while their products and squares are floats.
+# While log-strengths differ by less, squares of their exponentials are floats.
 WIDEST = 200
 
 
