@@ -966,6 +966,7 @@ BAD_WINS = [
     ([[0, 1e-200], [1, 0]], r"\[0, 1\] is 1e-200, expected 0, or a number of at least 1e-100"),
     ([["0", "1"], ["1", "0"]], "is .*, expected real numbers"),
     ([], "is empty"),
+    (None, "is None, expected real numbers"),
 ]
 
 

@@ -228,9 +228,10 @@ def as_wins(name, value, shape):
 
 
 def as_tables(shape="(n, n)", **tables):
-    """The named tables, each `as_wins`, of one shape and with the same labels; None is all 0."""
+    """The named tables, each `as_wins`, of one shape and with the same labels; no `ties` are all 0."""
     check_labels(**tables)
-    given = {name: as_wins(name, x, shape) for name, x in tables.items() if x is not None}
+    there = {name: x for name, x in tables.items() if name != "ties" or x is not None}
+    given = {name: as_wins(name, x, shape) for name, x in there.items()}
     (name, first), *others = given.items()
     for other, x in others:
         expected = f"that of {name}, {first.shape}"
