@@ -105,18 +105,19 @@ class Table:
     def ups_and_downs(self, s):
         if np.ptp(s) > WIDEST:
             return self.rows.ups_and_downs(s)
-        a, sums = self.sums(s)
+        a, sums = self.strengths(s)
         shares = np.divide(self.table, sums, out=self.room)
         return np.vecdot(shares, a), a * shares.sum(axis=0)
 
     def information(self, s):
         if np.ptp(s) > WIDEST:
             return self.rows.information(s)
-        a, sums = self.sums(s)
+        a, sums = self.strengths(s)
         sums *= sums
         return TableGram(a, np.divide(self.played, sums, out=self.room))
 
-    def sums(self, s):
+    def strengths(self, s):
+        """The strengths a, and a_i + a_j of each pair."""
         a = np.exp(s - s.mean())
         return a, np.add.outer(a, a, out=self.room)
 
