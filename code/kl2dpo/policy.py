@@ -90,11 +90,7 @@ class _SoftmaxPolicy:
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
         self._check_like(reference)
-        return self._kl(kl_from_logits(self.parameters, reference.parameters))
-
-    def _kl(self, steps):
-        """KL(policy || reference) from that of every softmax; here there is one for each prompt."""
-        return steps
+        return kl_from_logits(self.parameters, reference.parameters)
 
     def __repr__(self):
         return f"{type(self).__name__} of shape {self.parameters.shape}"
@@ -217,10 +213,13 @@ class BigramPolicy(_SoftmaxPolicy):
         last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
         return n_tokens * last + responses, written
 
-    def _kl(self, steps):
-        """By the chain rule: the divergence of each next token, weighted by the probability
-        that the policy comes to write it."""
-        move = np.exp(log_softmax(self.parameters))
+    def kl_from(self, reference):
+        """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,).
+
+        By the chain rule: the divergence of each next token, weighted by the probability that
+        the policy comes to write it.
+        """
+        steps, move = super().kl_from(reference), np.exp(log_softmax(self.parameters))
         at, total = np.zeros_like(steps), np.zeros(len(steps))
         at[:, 0] = 1.0
         for _ in range(self.max_length):
@@ -299,8 +298,8 @@ def train(
         :math:`\frac{1}{2} \mathrm{ridge}\, \lVert \theta - \theta_{\mathrm{ref}} \rVert^2`
         to what is minimised, though not to the loss in the history.
     record : callable, optional
-        A function that takes the policy and returns a dictionary of numbers; each record of
-        the history has them, too.
+        A function that takes the policy and returns a dictionary of numbers, under names of
+        its own; each record of the history has them, too.
     **options
         Options of the loss, for example ``beta=0.1``.
 
@@ -317,7 +316,8 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or a parameter is no longer finite: the step and the last loss are named.
+        If the loss or a parameter is no longer finite: the step, the last loss and the cause
+        are named. The cause may be a ValueError of your own loss.
     ValueError
         If an argument is out of range, or a pair does not fit the policy.
 
@@ -368,8 +368,8 @@ def train(
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
         more = record(policy.copy()) if due and record is not None else {}
-        if not isinstance(more, dict):
-            raise ValueError(f"record returned {more!r}, expected a dictionary")
+        if not isinstance(more, dict) or more.keys() & now.keys():
+            raise ValueError(f"record returned {more!r}, expected a dictionary without {list(now)}")
         for name, value in (now | more).items():
             history.setdefault(name, []).append(value)
     return Training(policy, {name: np.array(values) for name, values in history.items()})
@@ -435,17 +435,15 @@ def _divergence_at(step, history):
     except (FloatingPointError, ValueError) as error:
         last = history["loss"][-1] if history else np.nan
         found = f"training has diverged at step {step}: the last recorded loss was {last:.6g}"
-        raise TrainingError(f"{found}; try a smaller learning_rate") from error
+        raise TrainingError(f"{found}; try a smaller learning_rate ({error})") from error
 
 
 def _prepare(policy, reference, pairs, loss, nll_weight, options):
     """The data, all checked, and the counts of the pairs."""
     # A list of three pairs would pass for its own transpose.
-    refuse(not isinstance(pairs, tuple), "pairs", reprlib.repr(pairs), "PreferencePairs")
-    try:
-        prompts, *responses, counts = PreferencePairs(*pairs)
-    except TypeError:
-        raise ValueError(f"pairs is {pairs!r}, expected PreferencePairs") from None
+    good = isinstance(pairs, tuple) and len(pairs) in (3, 4)
+    refuse(not good, "pairs", reprlib.repr(pairs), "PreferencePairs")
+    prompts, *responses, counts = PreferencePairs(*pairs)
     sides = [policy._tokens(prompts, *side) for side in zip(responses, ("chosen", "rejected"))]
     models = [log_softmax(model.parameters) for model in (policy, reference)]
     now, ref = (np.array([side.log_prob(model) for side in sides]) for model in models)

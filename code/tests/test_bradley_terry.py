@@ -223,6 +223,7 @@ def test_newton_on_a_long_chain(n):
         ([7, 3, 9], [3, 9, 7], (3, 7, 9)),
         (np.array([200, 7], np.uint8), np.array([7, 200], np.int16), (7, 200)),
         ([1_700_000_000, 5], [5, 1_700_000_000], (5, 1_700_000_000)),
+        (np.array([127, -128] * 99, np.int8), np.array([-128, 127] * 99, np.int8), (-128, 127)),
         ([(2, "b"), (1, "a")], [(1, "a"), (2, "b")], ((1, "a"), (2, "b"))),
         (["a", "a\0"], ["a\0", "a"], ("a", "a\0")),
         ([2j, 1j], [1j, 2j], (2j, 1j)),  # without an order: as they come
@@ -258,6 +259,9 @@ def test_labels_of_a_table_are_used():
     frame = Frame([[0, 2], [1, 0]], ["Al", "Bo"], ["Al", "Bo"])
     assert fit(frame).items == ("Al", "Bo")
     assert fit(frame, names="XY").items == ("X", "Y")
+    for names in ([7, 3], np.array([7, 3])):
+        assert fit(Frame([[0, 2], [1, 0]], names, names)).ranking() == [7, 3]
+        assert fit([[0, 2], [1, 0]], names=names).ranking() == [7, 3]
     assert fit_home_advantage(frame, frame).items == ("Al", "Bo")
     turned = Frame([[0, 2], [1, 0]], ["Al", "Bo"], ["Bo", "Al"])
     with pytest.raises(ValueError, match="^wins has rows Al, Bo and columns Bo, Al, expected"):
@@ -281,6 +285,10 @@ def test_weights_of_zero_compare_nothing():
     winners, losers, weights = [0, 1, 2, 2], [1, 0, 1, 3], [1, 1, 0, 0]
     with pytest.raises(NoFiniteEstimateError, match="2, 3 never met 0, 1"):
         fit_comparisons(winners, losers, weights=weights)
+    listed = fit_comparisons([0, 1, 0, 1, 2, 0], [1, 0, 2, 2, 1, 2], weights=[3, 1, 0, 1, 2, 0])
+    table = fit([[0, 3, 0], [1, 0, 1], [0, 2, 0]])
+    assert_allclose(listed.deviance, table.deviance, atol=1e-12)
+    assert listed.degrees_of_freedom == table.degrees_of_freedom == 0
 
 
 def test_ranking_keeps_the_order_of_equal_items():
@@ -759,6 +767,41 @@ def test_covariates_are_estimated_or_refused(seed):
     assert fit_comparisons(first, second, covariates=covariates, penalty=0.1).converged
 
 
+@pytest.mark.parametrize("units", [(1e8, 1e-8), (1e40, 1e-40), (1e-40, 1e40)])
+def test_a_covariate_may_have_any_unit(units):
+    rng = np.random.default_rng(6)
+    first, second, _, _ = some_comparisons(rng)
+    values = rng.normal(size=(2, 200))
+    a, b = (
+        fit_comparisons(first, second, covariates={"x": x, "y": y})
+        for x, y in [values, values * np.reshape(units, (2, 1))]
+    )
+    assert_allclose(b.log_strengths, a.log_strengths, rtol=1e-9)
+    assert_allclose(b.standard_errors(), a.standard_errors(), rtol=1e-9)
+    for one, other in [
+        (a.coefficients, b.coefficients),
+        (a.coefficient_errors(), b.coefficient_errors()),
+    ]:
+        assert_allclose(np.multiply(list(other.values()), units), list(one.values()), rtol=1e-9)
+
+
+def test_the_prior_of_a_coefficient_is_in_its_own_unit():
+    rng = np.random.default_rng(6)
+    first, second, x, _ = some_comparisons(rng)
+    length = rng.normal(0, 30, 200)
+    result = fit_comparisons(first, second, covariates={"length": length}, penalty=2.0)
+    x, theta = (
+        np.column_stack([x, length]),
+        np.append(result.log_strengths, result.coefficients["length"]),
+    )
+    p = 1 / (1 + np.exp(-x @ theta))
+    assert_allclose(x.T @ (1 - p), 2 * theta, atol=1e-8)
+    posterior = x.T @ (x * (p * (1 - p))[:, None]) + 2 * np.eye(6)
+    error = np.sqrt(np.linalg.inv(posterior)[5, 5])
+    assert_allclose(result.coefficient_errors()["length"], error, rtol=1e-8)
+    assert_allclose(np.sqrt(result.covariance()[5, 5]), error, rtol=1e-8)
+
+
 def test_lengths_of_the_items_are_no_covariate():
     lengths = np.array([120.0, 80, 250])
     winners, losers = np.array([0, 1, 2, 0, 1, 2]), np.array([1, 2, 0, 2, 0, 1])
@@ -923,6 +966,7 @@ BAD_WINS = [
     ([[0, 1e-200], [1, 0]], r"\[0, 1\] is 1e-200, expected 0, or a number of at least 1e-100"),
     ([["0", "1"], ["1", "0"]], "is .*, expected real numbers"),
     ([], "is empty"),
+    (None, "is None, expected real numbers"),
 ]
 
 

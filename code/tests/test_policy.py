@@ -463,6 +463,17 @@ def test_the_step_and_the_last_loss_are_named():
         train(TabularPolicy(np.zeros((1, 3))), FOOTBALL, "ipo", tau=1e-3, **options)
 
 
+def test_the_cause_of_a_divergence_is_named():
+    @dpo.define_loss
+    def fragile(policy_chosen, policy_rejected):
+        if policy_chosen[0] > -0.6:
+            raise ValueError("my own complaint")
+        return -policy_chosen, -np.ones(4), np.zeros(4)
+
+    with pytest.raises(TrainingError, match="my own complaint"):
+        train(TabularPolicy(np.zeros((1, 3))), FOOTBALL, fragile)
+
+
 # Bad input
 
 
@@ -536,6 +547,7 @@ def test_bad_policies_and_responses_are_refused(call, message):
         ({"nll_weight": [1, 2]}, r".*nll_weight \(2,\)"),
         ({"nll_weight": np.ones((2, 1))}, r"nll_weight .*\(2, 1\)"),
         ({"record": lambda policy: 1.0}, "record .* 1.0"),
+        ({"record": lambda policy: {"kl": 1.0}}, "record .*'kl': 1.0.*without .*'loss'"),
         (
             {"batch_size": 2, "pairs": FOOTBALL._replace(counts=[2.0**62] * 4)},
             r"\(sum of counts\) is 1.8\d*e\+19, expected a number <= 1",

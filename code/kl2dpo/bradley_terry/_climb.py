@@ -4,6 +4,9 @@ import numpy as np
 
 from kl2dpo.bradley_terry._comparisons import Comparisons, Gram, some
 
+# A probability too small for a float is not zero.
+TINY = np.finfo(float).tiny
+
 
 class NoFiniteEstimateError(ValueError):
     """The likelihood has no unique maximum: in some direction it grows, or stays, for ever.
@@ -40,30 +43,29 @@ def climb(data, find_step, penalty, tol, max_iter, check=lambda s: None):
 
     On the way, and at the end, `check` is called with where the climb is.
     """
-    scale = data.scale
-    terms = 2 + max(len(scale) - data.n_items, 1)  # of the log-odds of a row
-    s = trial = step = np.zeros(len(scale))
+    terms = 2 + max(len(data.units) - data.n_items, 1)  # of the log-odds of a row
+    s = trial = step = np.zeros(len(data.units))
     slope, error = 0.0, np.inf
     for iteration in range(1, max_iter + 1):
         ups, downs = data.ups_and_downs(trial)
         pull = penalty * trial
         score = ups - downs - pull
-        pushes = ups + downs + np.abs(pull)
-        allowed = slope / 2 if terms * np.max(np.abs(step) * scale) <= 2 else 0.0
-        if score @ step < -allowed:
+        pushes = np.maximum(ups + downs + np.abs(pull), TINY)
+        allowed = slope / 2 if terms * np.max(np.abs(step)) <= 2 else 0.0
+        if dot(score, step) < -allowed:
             step, slope = step / 2, slope / 2
         else:
-            s, error = trial, np.max(np.abs(score) / np.where(pushes > 0, pushes, 1))
+            s, error = trial, np.max(np.abs(score) / pushes)
             if error <= tol or iteration % 5 == 0:
                 check(s)
             if error <= tol:
                 return s, iteration, error
             step = find_step(data, s, ups, downs, penalty)
-            slope = score @ step
+            slope = dot(score, step)
             if not 0 < slope < np.inf:
                 # Rounding has spoilt the step: go up each slope on its own.
-                step = score / np.where(pushes > 0, pushes, 1)
-                slope = score @ step
+                step = score / pushes
+                slope = dot(score, step)
         trial = s + step
     return s, max_iter, error
 
@@ -76,9 +78,7 @@ def _zermelo_step(data, s, ups, downs, penalty):
 
 def _newman_step(data, s, ups, downs, penalty):
     """From s to ln(sum of w_ij a_j / (a_i + a_j)) - ln(sum of w_ji / (a_i + a_j))."""
-    # A probability too small for a float is not zero.
-    tiny = np.finfo(float).tiny
-    return np.log(np.maximum(ups, tiny)) - np.log(np.maximum(downs, tiny))
+    return np.log(np.maximum(ups, TINY)) - np.log(np.maximum(downs, TINY))
 
 
 def _newton_step(data, s, ups, downs, penalty):
@@ -89,29 +89,33 @@ def _newton_step(data, s, ups, downs, penalty):
 STEPS = {"newton": _newton_step, "newman": _newman_step, "zermelo": _zermelo_step}
 
 
+def dot(x, y):
+    """x'y without the threads of a BLAS: on a busy machine they wait for each other."""
+    return np.einsum("i,i", x, y)
+
+
 def solve(matrix, right, penalty=0.0, tol=1e-4):
     """Solve (matrix + penalty) x = right by preconditioned conjugate gradients.
 
     They need products with the matrix only, and find a solution although, without a penalty,
     the matrix is singular along (1, ..., 1).
     """
-    diagonal = matrix.diagonal() + penalty
-    diagonal = np.maximum(diagonal, 1e-15 * diagonal.max())
+    diagonal = np.maximum(matrix.diagonal, 1e-15 * matrix.diagonal.max()) + penalty
     residual = right
     x, direction, size = np.zeros(len(right)), 0.0, np.inf
-    target = tol * np.linalg.norm(right)
+    target = tol**2 * dot(right, right)
     for _ in range(2 * len(right)):
         scaled = residual / diagonal
-        size, previous = residual @ scaled, size
+        size, previous = dot(residual, scaled), size
         direction = scaled + size / previous * direction
         image = matrix @ direction + penalty * direction
-        curvature = direction @ image
+        curvature = dot(direction, image)
         # What is left of a singular system at the limit of rounding lies along (1, ..., 1).
-        if curvature <= 1e-15 * (direction**2 @ diagonal):
+        if curvature <= 1e-15 * dot(direction**2, diagonal):
             break
         x = x + size / curvature * direction
         residual = residual - size / curvature * image
-        if np.linalg.norm(residual) <= target:
+        if dot(residual, residual) <= target:
             break
     return x
 
@@ -154,31 +158,28 @@ def _flood(neighbours, start, n_items, dry=frozenset()):
 def largest_group(data):
     """Indices of the largest strongly connected group, by the two searches of Kosaraju."""
     beaten, beaten_by = data.neighbours()
-    seen, finished = set(), []
-    for start in range(data.n_items):
-        path = [] if start in seen else [(start, iter(beaten(start).tolist()))]
-        seen.add(start)
-        while path:
-            new = next((item for item in path[-1][1] if item not in seen), None)
-            if new is None:
-                finished.append(path.pop()[0])
-            else:
-                seen.add(new)
-                path.append((new, iter(beaten(new).tolist())))
-    best, dry = set[int](), set[int]()
+    seen, finished, todo = set(), [], list(range(data.n_items))
+    while todo:
+        item = todo.pop()
+        if item < 0:  # all that can be reached from ~item has been seen
+            finished.append(~item)
+        elif item not in seen:
+            seen.add(item)
+            todo += [~item, *beaten(item).tolist()]
+    groups, dry = list[set[int]](), set[int]()
     for start in reversed(finished):
         if start not in dry:
-            group = _flood(beaten_by, start, data.n_items, dry)
-            dry |= group
-            best = max(best, group, key=len)
-    return sorted(best)
+            groups.append(_flood(beaten_by, start, data.n_items, dry))
+            dry |= groups[-1]
+    largest = max(groups, key=len)
+    return sorted(largest)
 
 
 def check_covariates(rows, names):
     """A NoFiniteEstimateError if a covariate cannot be told from the strengths and the covariates before it."""
     weights = rows.wins + rows.losses
     for k, (name, x) in enumerate(zip(names, rows.covariates.T)):
-        rest = Comparisons(rows.first, rows.second, rows.n_items, covariates=rows.covariates[:, :k])
+        rest = Comparisons(rows.first, rows.second, rows.n_items, rows.covariates[:, :k])
         fitted = solve(Gram(rest, weights), rest.sums(weights * x, -weights * x), tol=1e-12)
         if weights @ (x - rest.log_odds(fitted)) ** 2 <= 1e-9 * (weights @ x**2):
             raise NoFiniteEstimateError(
@@ -196,7 +197,7 @@ def check_bounded(rows, names, theta):
     change = rows.log_odds(move)
     gains = np.append(change[rows.wins > 0], -change[rows.losses > 0])
     if gains.max() > 0.1 and gains.min() > -1e-6 * gains.max():
-        k = np.argmax(np.abs(move * rows.scale)[rows.n_items :])
+        k = np.argmax(np.abs(move)[rows.n_items :])
         word = "large" if move[rows.n_items + k] > 0 else "negative"
         raise NoFiniteEstimateError(
             f"no finite estimate of the coefficient of covariates[{names[k]!r}]: with strengths "

@@ -12,7 +12,7 @@ from kl2dpo._checks import as_count, as_number, check_labels, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_wins, names_of, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_tables, names_of, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
@@ -91,17 +91,14 @@ class BradleyTerryFit:
         return np.exp(self.log_strengths)
 
     @property
-    def _rows(self):
-        return self._data.rows
-
-    @property
     def _theta(self):
-        return np.append(self.log_strengths, list(self.coefficients.values()))
+        """The parameters in the units of the data."""
+        return self._data.units * [*self.log_strengths, *self.coefficients.values()]
 
     @cached_property
     def log_likelihood(self):
         """Log-likelihood at the estimates, without the penalty."""
-        return float(self._rows.log_likelihood(self._theta))
+        return float(self._data.rows.log_likelihood(self._theta))
 
     @cached_property
     def deviance(self):
@@ -109,14 +106,15 @@ class BradleyTerryFit:
 
         A cell has the comparisons of two items with the same covariates.
         """
-        counts = np.array(self._rows.cells())
-        shares = np.where(counts > 0, counts, 1) / counts.sum(axis=0)
+        counts = np.array([self._data.rows.wins, self._data.rows.losses])
+        shares = np.divide(counts, counts.sum(axis=0), out=np.ones_like(counts), where=counts > 0)
         return float(2 * (np.sum(counts * np.log(shares)) - self.log_likelihood))
 
     @property
     def degrees_of_freedom(self):
         """Cells (see `deviance`) less free parameters."""
-        return len(self._rows.cells()[0]) - (len(self._theta) - 1)
+        cells = np.count_nonzero(self._data.rows.wins + self._data.rows.losses)
+        return cells - (len(self._theta) - 1)
 
     def covariance(self, kind=None):
         """Covariance matrix of the estimates, of one of the kinds under Notes.
@@ -127,12 +125,12 @@ class BradleyTerryFit:
         limit of rounding, or there are more than 10,000 items.
         """
         self._check_size("covariance")
-        matrix = np.array(self._rows.information(self._theta))
-        matrix += self.penalty * np.eye(len(matrix))
+        matrix = np.array(self._data.rows.information(self._theta))
+        matrix += np.diag(self.penalty / self._data.units**2)
         # Along (1, ..., 1) the data say nothing. Any weight on that direction makes the matrix
         # invertible, and is taken out again afterwards, with the penalty.
         n, meat = len(self.items), self._meat(kind)
-        weight = np.trace(matrix) / n
+        weight = np.trace(matrix[:n, :n]) / n
         matrix[:n, :n] += weight / n
         try:
             inverse = np.linalg.inv(matrix)
@@ -141,14 +139,15 @@ class BradleyTerryFit:
         if np.abs(np.einsum("ij,ji->i", matrix, inverse) - 1).max() > 1e-3:
             raise ValueError(SINGULAR)
         inverse[:n, :n] -= 1 / ((weight + self.penalty) * n)
-        return inverse if meat is None else inverse @ np.array(meat) @ inverse
+        covariance = inverse if meat is None else inverse @ np.array(meat) @ inverse
+        return covariance / np.outer(self._data.units, self._data.units)
 
     def _meat(self, kind):
         """What stands between the two inverses of a sandwich; None for the model."""
         if kind is None:
-            kind = "sandwich" if np.any(self._rows.ties) else "model"
-        if kind not in ("model", "sandwich", "rows"):
-            raise ValueError(f"kind is {kind!r}, expected model, sandwich or rows")
+            kind = "sandwich" if np.any(self._data.rows.ties) else "model"
+        known = ["model", "sandwich", "rows"]
+        refuse(kind not in known, "kind", repr(kind), "model, sandwich or rows")
         data = self._squared() if kind == "rows" and self._squared else self._data
         return None if kind == "model" else data.rows.squared_errors(self._theta)
 
@@ -184,9 +183,8 @@ class BradleyTerryFit:
 
     def coefficient_errors(self, *, kind=None):
         """Standard errors of the coefficients, a dictionary with the names of the covariates."""
-        place = np.arange(len(self._theta)) - len(self.items)
-        names = enumerate(self.coefficients)
-        return {name: self._error(1.0 * (place == k), kind) for k, name in names}
+        contrasts = np.eye(len(self.coefficients), len(self._theta), len(self.items))
+        return {name: self._error(x, kind) for name, x in zip(self.coefficients, contrasts)}
 
     def difference(self, item, other, *, kind=None):
         """By how much `item` is stronger than `other`, with its error, for any number of items.
@@ -221,9 +219,10 @@ class BradleyTerryFit:
 
     def _error(self, contrast, kind):
         """Standard error of contrast'theta, without the inverse of the information."""
-        information = self._rows.information(self._theta)
-        x = _climb.solve(information, contrast, self.penalty, tol=1e-10)
-        left = contrast - information @ x - self.penalty * x
+        contrast, prior = contrast / self._data.units, self.penalty / self._data.units**2
+        information = self._data.rows.information(self._theta)
+        x = _climb.solve(information, contrast, prior, tol=1e-10)
+        left = contrast - information @ x - prior * x
         if np.linalg.norm(left) > 1e-4 * np.linalg.norm(contrast):
             raise ValueError(SINGULAR)
         meat = self._meat(kind)
@@ -260,12 +259,9 @@ class BradleyTerryFit:
         return tuple(self.items[k] for k in _climb.largest_group(self._data))
 
     def _index(self, name, item):
-        try:
-            return self.items.index(item)
-        except ValueError:
-            raise ValueError(
-                f"{name} is {item!r}, expected one of the items: {some(self.items)}"
-            ) from None
+        known = f"one of the items: {some(self.items)}"
+        refuse(item not in self.items, name, repr(item), known)
+        return self.items.index(item)
 
     def _check_size(self, what):
         n = len(self.items)
@@ -376,17 +372,9 @@ def fit(
     >>> (result.strengths / result.strengths[1]).round(6)
     array([2.      , 1.      , 3.333333])
     """
-    check_labels(wins=wins, ties=ties)
-    table, shape = wins, "(n, n) or (..., n, n)"
-    wins = as_wins("wins", wins, shape, at_least_one=ties is None)
+    table = wins
+    wins, ties = as_tables("(n, n) or (..., n, n)", wins=wins, ties=ties)
     items = names_of(names, table, wins.shape[-1])
-    if ties is None:
-        ties = np.broadcast_to(0.0, wins.shape)
-    else:
-        ties = as_wins("ties", ties, shape, at_least_one=False)
-        expected = f"that of wins, {wins.shape}"
-        refuse(ties.shape != wins.shape, "ties", f"of shape {ties.shape}", expected)
-        as_counts("wins", wins + ties)
     labels, values = _comparisons.covariates_of(covariates, wins.shape)
     data = _comparisons.of_tables(wins, ties, values)
     return _fit(data, None, items, labels, method, penalty, tol, max_iter)
@@ -454,13 +442,14 @@ def fit_comparisons(
     first, second, items = _comparisons.indices_of(winners, losers)
     shape = first.shape
     weights = as_shaped("weights", 1 if weights is None else as_counts("weights", weights), shape)
+    refuse(not weights.any(), "weights", "all zero", "at least one comparison")
     tied = as_shaped("ties", False if ties is None else ties, shape)
     refuse((tied != 0) & (tied != 1), "ties", tied, "True or False")
     labels, values = _comparisons.covariates_of(covariates, shape)
 
-    rest = tied, len(items), values
-    data = _comparisons.of_list(first, second, weights, *rest)
-    squared = partial(_comparisons.of_list, first, second, weights**2, *rest)
+    of_counts = partial(_comparisons.of_pairs, first, second, len(items), values)
+    data = of_counts(weights * (1 - tied), weights * tied)
+    squared = partial(of_counts, weights**2 * (1 - tied), weights**2 * tied)
     return _fit(data, squared, items, labels, method, penalty, tol, max_iter)
 
 
@@ -507,13 +496,7 @@ def fit_home_advantage(
     >>> round(result.coefficients["home"], 6), abs(result.log_strengths).round(6)
     (0.693147, array([0., 0.]))
     """
-    check_labels(home_wins=home_wins, away_wins=away_wins, ties=ties)
-    home = as_wins("home_wins", home_wins, at_least_one=False)
-    tables = {"away_wins": away_wins, "ties": np.zeros_like(home) if ties is None else ties}
-    away, both = (as_wins(name, table, at_least_one=False) for name, table in tables.items())
-    for name, table in (("away_wins", away), ("ties", both)):
-        expected = f"that of home_wins, {home.shape}"
-        refuse(table.shape != home.shape, name, f"of shape {table.shape}", expected)
+    home, away, both = as_tables(home_wins=home_wins, away_wins=away_wins, ties=ties)
     return fit(
         [home, away.T],
         ties=[both, np.zeros_like(home)],
@@ -527,20 +510,20 @@ def fit_home_advantage(
 
 def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
     """Check the options, then climb."""
-    if not isinstance(method, str) or method not in _climb.STEPS:
-        raise ValueError(f"method is {method!r}, expected one of {some(sorted(_climb.STEPS))}")
+    methods = sorted(_climb.STEPS)
+    refuse(method not in methods, "method", repr(method), f"one of {some(methods)}")
     penalty, tol = as_number("penalty", penalty, (">=", 0)), as_number("tol", tol, (">=", 0))
     max_iter = as_count("max_iter", max_iter)
-    if (penalty or covariates) and method != "newton":
-        raise ValueError(f"method is {method!r}, expected 'newton' with a penalty or covariates")
+    slow = (penalty or covariates) and method != "newton"
+    refuse(slow, "method", repr(method), "'newton' with a penalty or covariates")
     check = []
     if not penalty:
         _climb.check_connected(data, items)
     if covariates and not penalty:
         _climb.check_covariates(data.rows, covariates)
         check = [partial(_climb.check_bounded, data.rows, covariates)]
-    step = _climb.STEPS[method]
-    theta, n_iterations, error = _climb.climb(data, step, penalty, tol, max_iter, *check)
+    step, prior = _climb.STEPS[method], penalty / data.units**2
+    theta, n_iterations, error = _climb.climb(data, step, prior, tol, max_iter, *check)
     if error > tol:
         advice = "a larger max_iter or tol" if method == "newton" else "method='newton'"
         warnings.warn(
@@ -549,7 +532,7 @@ def _fit(data, squared, items, covariates, method, penalty, tol, max_iter):
             RuntimeWarning,
             stacklevel=3,
         )
-    s, coefficients = np.split(theta, [len(items)])
+    s, coefficients = np.split(theta / data.units, [len(items)])
     s -= s.mean()  # exact with a penalty too: at its maximum the sum is zero
     named, known = dict(zip(covariates, coefficients.tolist())), (method, penalty, data, squared)
     return BradleyTerryFit(items, s, named, n_iterations, bool(error <= tol), *known)

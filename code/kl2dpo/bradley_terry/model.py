@@ -4,7 +4,7 @@ import numpy as np
 
 from kl2dpo._checks import as_array, check_labels, check_shapes
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
-from kl2dpo.bradley_terry._comparisons import as_wins
+from kl2dpo.bradley_terry._comparisons import as_tables
 
 __all__ = ["information", "log_likelihood", "negative_log_likelihood", "score", "win_probability"]
 
@@ -219,7 +219,7 @@ def _as_log_strengths(name, value):
 def _as_log_strengths_and_wins(log_strengths, wins, ndim=None):
     """Return both, with one log-strength for each item."""
     check_labels(log_strengths=log_strengths, wins=wins)
-    s, wins = _as_log_strengths("log_strengths", log_strengths), as_wins("wins", wins)
+    s, (wins,) = _as_log_strengths("log_strengths", log_strengths), as_tables(wins=wins)
     if s.shape[-1:] != wins.shape[-1:] or (ndim and s.ndim != ndim):
         expected = f"({len(wins)},)" if ndim else f"(..., {len(wins)})"
         raise ValueError(
