@@ -70,7 +70,6 @@ def find_base_url(environ=os.environ):
 def configure(app, config):
     """Give the theme and the other extensions what they need to know."""
     config.html_theme_options.update(theme_options(config.html_theme_options))
-    config.templates_path.append(str(Path(__file__).parent / "templates"))
     config.html_baseurl = find_base_url()
     if config.html_baseurl:
         # Only here: social tags need an address, and a map fails without one.
@@ -173,13 +172,11 @@ def finish_page(app, pagename, templatename, context, doctree):
         # The search, an index: nothing to be found by a search engine.
         tags += '\n<meta name="robots" content="noindex" />'
     context["metatags"] = context.get("metatags", "") + tags
-    if pagename == NOT_FOUND:
-        context["title"] = app.config.not_found_title
-        if base_url:
-            # The page is shown at every address that does not exist, however deep.
-            base = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n'
-            context["metatags"] = base + context["metatags"]
-            context["pageurl"] = None
+    if pagename == NOT_FOUND and base_url:
+        # The page is shown at every address that does not exist, however deep.
+        base = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n'
+        context["metatags"] = base + context["metatags"]
+        context["pageurl"] = None
 
 
 def write_robots(app, exception):
@@ -195,7 +192,6 @@ def setup(app):
     app.add_config_value("reading_time_text", "Reading time: about {minutes} minutes.", "html")
     app.add_config_value("prerequisites_start", "You need:", "html")
     app.add_config_value("permalink_name", "Link to this {kind}", "html")
-    app.add_config_value("not_found_title", "Page not found", "html")
     app.connect("config-inited", configure)
     app.connect("doctree-resolved", add_facts)
     # Before and after the extension for social cards, which has the default 500.

@@ -162,7 +162,7 @@ def test_a_page_asks_for_little_and_waits_for_nothing(published):
     # Tuned again, it is the same.
     text = (published / f"{FIRST_PAGE}.html").read_text(encoding="utf-8")
     text = re.sub(r"(site\.css\?v=)\w+", r"\1", text)
-    assert pages.tuned(text, (published / FIRST_PAGE).parent) == text
+    assert pages.tuned(text, (published / FIRST_PAGE).parent, {}, {}) == text
 
 
 def test_pictures_have_a_size_and_all_but_the_first_wait(published):
