@@ -15,7 +15,6 @@ import pytest
 import sphinx
 import yaml
 from bs4 import BeautifulSoup
-from docutils import nodes
 from pypdf import PdfReader
 from website import pages
 
@@ -79,21 +78,6 @@ def test_an_address_that_is_none_is_refused(url):
     assert "secret" not in str(error.value)
 
 
-def test_exercises_and_folded_code_do_not_count_as_reading():
-    words = nodes.paragraph("", "word " * 1000)
-    section = nodes.section("", words)
-    assert publish.reading_minutes(section) == 5
-    section += nodes.math_block("", r"\alpha " * 100)
-    section += nodes.literal_block("", "x = 1\n" * 99)
-    assert publish.reading_minutes(section) == 10
-    code = nodes.container("", nodes.literal_block("", "x = 1\n" * 999), classes=["cell_input"])
-    section += nodes.container("", code, classes=["tag_hide-input"])
-    section += nodes.container("", code.deepcopy(), classes=["cell_output"])
-    section += nodes.container("", words.deepcopy(), classes=["exercise"])
-    section += nodes.comment("", "word " * 1000)
-    assert publish.reading_minutes(section) == 10
-
-
 FIRST_PAGE = "chapters/part/first"
 DESCRIBED = "It says what it does."
 
@@ -109,6 +93,7 @@ def run(book, **variables):
     shutil.copytree(ROOT / "chapters" / "_static", static, dirs_exist_ok=True)
     shutil.copy(ROOT / "chapters" / "references.bib", book / "chapters")
     shutil.copy(static / "favicon.svg", book / "chapters" / "part" / "mark.svg")
+    (book / "chapters" / "long.txt").write_text("word " * 600, encoding="utf-8")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     environ.pop("BOOK_BASE_URL", None)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -263,14 +248,22 @@ def test_the_page_that_is_not_found_works_at_any_depth(published, unknown):
     assert not read(unknown, "404").base
 
 
-def test_a_chapter_begins_with_its_time_and_its_needs(published):
-    chapter = read(published, FIRST_PAGE).select_one("article h1").find_next("p")
-    assert chapter["class"] == ["chapter-facts"]
-    text = " ".join(chapter.get_text().split())
-    assert text.startswith("Reading time: about 5 minutes. You need: the start, and ")
-    assert chapter.a["href"] == "../home.html"
+def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
+    box = read(published, FIRST_PAGE).select_one("article h1 + .chapter-facts")
+    facts, needs = box.select("p")
+    assert facts.get_text() == (
+        "6 minutes · optional · on the way: DPO in one hour (A section) · on the way: I train models"
+    )
+    assert needs.get_text().startswith("You need: the start, and ")
+    assert [link["href"] for link in box.select("a")] == ["#a-section", "../home.html"]
     for page in ("chapters/home", "chapters/notes"):
         assert not read(published, page).select(".chapter-facts")
+
+
+def test_the_time_of_a_page_and_of_a_way_and_what_is_optional_can_be_read_elsewhere(published):
+    home = read(published, "chapters/home")
+    assert "the first, 6 of 6 minutes, 3 of them on one way." in home.article.get_text()
+    assert home.select_one("nav .toctree-l1 em").parent.get_text() == "1. The first (optional)"
 
 
 def test_every_heading_equation_and_exercise_has_a_permalink(published):
