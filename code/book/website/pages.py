@@ -66,7 +66,7 @@ def finish(app, exception):
     out = Path(app.outdir)
     static = (out / STATIC).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
-    # Neither the redirection to the home page nor the theme's templates in the static folder.
+    # Neither redirections nor the theme's templates in the static folder.
     pages = {path: page for path, page in pages.items() if ROOT.search(page)}
     sheets, scripts = {}, {}  # in the order of the pages
     pages = {path: tuned(page, path.parent, sheets, scripts) for path, page in pages.items()}
