@@ -46,7 +46,7 @@ def marks(env, page):
     """The marks of a page, each with the labels of the sections that have it; "" is all of it."""
     chapter = {"whole": True} if env.toc_secnumbers.get(page, {}).get("") else {}
     given = chapter | env.metadata[page]["course"]
-    return {mark: [""] if labels is True else labels for mark, labels in given.items()}
+    return {mark: [""] if labels is True else labels for mark, labels in given.items() if labels}
 
 
 def time_of(env, page, mark):

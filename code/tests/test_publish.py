@@ -243,7 +243,9 @@ def test_the_page_that_is_not_found_works_at_any_depth(published, unknown):
 
 
 def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
-    box = read(published, FIRST_PAGE).select_one("article h1 + .chapter-facts")
+    page = read(published, FIRST_PAGE)
+    assert page.article.get_text().count("You need:") == 1
+    box = page.select_one("article h1 + .chapter-facts")
     facts, needs = box.select("p")
     assert facts.get_text() == (
         "6 minutes · optional · on the way: DPO in one hour (A section) · on the way: I train models"

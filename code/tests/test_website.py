@@ -138,7 +138,7 @@ def test_words_and_visible_code_take_time():
     code = nodes.literal_block("", "def f():\n\n    # A comment.\n    return 1\n" * 15)
     section = nodes.section("", words, code)
     assert reading.minutes(section) == 0.5 + 2
-    section += [nodes.math_block("", "x"), nodes.comment("", "word")]
+    section += [kind("", "word") for kind in (nodes.math, nodes.math_block, nodes.comment)]
     for unread in ("exercise", "solution", "cell_output", "tag_hide-input", "tag_hide-cell"):
         section += nodes.container("", words.deepcopy(), code.deepcopy(), classes=[unread])
     assert reading.minutes(section) == 0.5 + 2
