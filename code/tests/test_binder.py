@@ -13,10 +13,8 @@ if sys.platform == "win32":
     pytest.skip("repo2docker is not for Windows", allow_module_level=True)
 
 from repo2docker.app import Repo2Docker
-from repo2docker.utils import is_local_pip_requirement
 
 ROOT = Path(__file__).parents[2]
-BINDER = ROOT / ".binder"
 
 
 @pytest.fixture
@@ -35,15 +33,8 @@ def pack(monkeypatch):
 
 def test_image_has_the_python_of_runtime_txt(pack):
     assert type(pack).__name__ == "PythonBuildPack"
-    assert f"python-{pack.python_version}\n" == (BINDER / "runtime.txt").read_text()
+    assert f"python-{pack.python_version}\n" == (ROOT / ".binder" / "runtime.txt").read_text()
     assert pack.python_version == "3.12"
-
-
-def test_image_sees_the_package_as_local():
-    lines = (BINDER / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    # A constraint is local too, but only by chance: the package must be so by itself.
-    (package,) = (line for line in lines if line.startswith(("-e", "--editable")))
-    assert is_local_pip_requirement(package), f"{package!r}: the path must start with a full stop"
 
 
 def test_image_is_made_in_three_steps_of_the_copied_tree(pack):

@@ -43,11 +43,6 @@ def ids(path):
     return {element["id"] for element in parsed(path).select("[id]")}
 
 
-def stored(address):
-    """The file behind an address of the published website."""
-    return SITE / urlsplit(address.removeprefix(ADDRESS)).path
-
-
 # The page for what does not exist asks for its parts at the address of the published website, if it is known.
 ADDRESS = next(
     (base["href"].removesuffix("404.html") for base in parsed("404.html").select("base")), ""
@@ -114,7 +109,12 @@ def tab(chromium):
         context.set_default_timeout(10_000)
         page = context.new_page()
         if ADDRESS:
-            page.route(ADDRESS + "**", lambda route: route.fulfill(path=stored(route.request.url)))
+
+            def answer(route):
+                path = urlsplit(route.request.url.removeprefix(ADDRESS)).path
+                route.fulfill(path=SITE / path)
+
+            page.route(ADDRESS + "**", answer)
         yield page
 
 
