@@ -5,8 +5,7 @@ where that is, or ``repository:`` in ``_config.yml``; where neither does, those 
 out. The address of the website is known to the workflow that publishes it, or given in the variable
 ``BOOK_BASE_URL``; with it come social cards, a canonical address and ``sitemap.xml``.
 
-The rest is a line under the title of each chapter (how long, and what it needs), permalinks for
-exercises and theorems, and a page for addresses that do not exist.
+The rest is permalinks for exercises and theorems, and a page for addresses that do not exist.
 """
 
 import os
@@ -70,7 +69,6 @@ def find_base_url(environ=os.environ):
 def configure(app, config):
     """Give the theme and the other extensions what they need to know."""
     config.html_theme_options.update(theme_options(config.html_theme_options))
-    config.templates_path.append(str(Path(__file__).parent / "templates"))
     config.html_baseurl = find_base_url()
     if config.html_baseurl:
         # Only here: social tags need an address, and a map fails without one.
@@ -82,57 +80,6 @@ def configure(app, config):
         config.sitemap_url_scheme = "{link}"
         config.sitemap_excludes = ["search.html", "genindex.html", "prf-prf.html", "_modules/*"]
         config.sitemap_excludes += [f"{NOT_FOUND}.html"]
-
-
-# --- under the title of a chapter: how long it takes, and what it needs -------------------------
-
-SECONDS_A_WORD = 60 / 200
-SECONDS_A_LINE_OF_CODE = 3
-SECONDS = {nodes.math: 1.5, nodes.math_block: 10, nodes.image: 15}
-
-
-def seconds(node):
-    """To read what a reader reads: no exercise, no solution, no folded code; of outputs, pictures."""
-    if isinstance(node, nodes.Text):
-        return SECONDS_A_WORD * len(node.split())
-    if isinstance(node, nodes.literal_block):
-        return SECONDS_A_LINE_OF_CODE * len(node.astext().split("\n"))
-    classes = {*node["classes"]}
-    if isinstance(node, nodes.Invisible | nodes.raw) or classes & {"exercise", "solution"}:
-        return 0
-    if type(node) in SECONDS:
-        return SECONDS[type(node)]
-    if "cell_output" in classes:
-        return SECONDS[nodes.image] * len([*node.findall(nodes.image)])
-    folded = "tag_hide-input" in classes
-    return sum(
-        seconds(child) for child in node if not (folded and "cell_input" in child["classes"])
-    )
-
-
-def reading_minutes(document):
-    """Minutes to read a page once, to the nearest five."""
-    return max(5, 5 * round(seconds(document) / 300))
-
-
-def add_facts(app, document, docname):
-    """Begin each numbered chapter with its reading time and its prerequisites, in one line."""
-    if not app.env.toc_secnumbers.get(docname, {}).get(""):
-        return
-    title = next(document.findall(nodes.title))
-    section = title.parent
-    time = app.config.reading_time_text.format(minutes=reading_minutes(document))
-    needs = [
-        child
-        for child in section.children
-        if isinstance(child, nodes.paragraph)
-        and child.astext().startswith(app.config.prerequisites_start)
-    ]
-    facts = nodes.paragraph("", "", nodes.strong(time, time), classes=["chapter-facts"])
-    for paragraph in needs[:1]:
-        section.remove(paragraph)
-        facts += [nodes.Text(" "), *paragraph.children]
-    section.insert(section.index(title) + 1, facts)
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -173,13 +120,11 @@ def finish_page(app, pagename, templatename, context, doctree):
         # The search, an index: nothing to be found by a search engine.
         tags += '\n<meta name="robots" content="noindex" />'
     context["metatags"] = context.get("metatags", "") + tags
-    if pagename == NOT_FOUND:
-        context["title"] = app.config.not_found_title
-        if base_url:
-            # The page is shown at every address that does not exist, however deep.
-            base = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n'
-            context["metatags"] = base + context["metatags"]
-            context["pageurl"] = None
+    if pagename == NOT_FOUND and base_url:
+        # The page is shown at every address that does not exist, however deep.
+        base = f'<base href="{escape(base_url)}{NOT_FOUND}.html" />\n'
+        context["metatags"] = base + context["metatags"]
+        context["pageurl"] = None
 
 
 def write_robots(app, exception):
@@ -191,13 +136,9 @@ def write_robots(app, exception):
 
 
 def setup(app):
-    # Texts that the website adds to those of the notebooks: a translation sets its own.
-    app.add_config_value("reading_time_text", "Reading time: about {minutes} minutes.", "html")
-    app.add_config_value("prerequisites_start", "You need:", "html")
+    # Text that the website adds to that of the notebooks: a translation sets its own.
     app.add_config_value("permalink_name", "Link to this {kind}", "html")
-    app.add_config_value("not_found_title", "Page not found", "html")
     app.connect("config-inited", configure)
-    app.connect("doctree-resolved", add_facts)
     # Before and after the extension for social cards, which has the default 500.
     app.connect("html-page-context", describe, priority=400)
     app.connect("html-page-context", finish_page, priority=900)

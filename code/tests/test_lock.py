@@ -34,19 +34,14 @@ def locked():
 def needed():
     """Versions installed here of everything that is required, directly or not."""
     found, queue = {}, [(wanted.name, "") for wanted in WANTED] + [("kl2dpo", "")]
-    done = set()
-    while queue:
-        name, extra = queue.pop()
-        name = canonicalize_name(name)
-        if (name, extra) in done:
-            continue
-        done.add((name, extra))
-        found[name] = distribution(name).version
-        for line in distribution(name).requires or []:
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-                queue += [(requirement.name, e) for e in {"", *requirement.extras}]
-    return found
+    for name, extra in queue:
+        key = canonicalize_name(name), extra
+        if key not in found:
+            found[key] = distribution(name).version
+            for wanted in map(Requirement, distribution(name).requires or []):
+                if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+                    queue += [(wanted.name, e) for e in {"", *wanted.extras}]
+    return {name: version for (name, _), version in found.items()}
 
 
 def test_versions_stand_in_the_lock_only():
@@ -56,7 +51,7 @@ def test_versions_stand_in_the_lock_only():
     assert all(re.fullmatch(r"==[\w.+!]+", str(entry.specifier)) for entry in LOCK)
     assert [line for line in LINES if line.startswith("-")] == [
         "-c ../requirements.lock",
-        "-e ./code",
+        "-e ./code",  # a path without the full stop is not a local one to Binder
         "-c requirements.lock",
         "-r .binder/requirements.txt",
     ]

@@ -15,37 +15,32 @@ import pytest
 import sphinx
 import yaml
 from bs4 import BeautifulSoup
-from docutils import nodes
 from pypdf import PdfReader
 from website import pages
 
 ROOT = Path(__file__).parents[2]
 CI = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "Fork-Er/course"}
+THERE = "https://github.com/Fork-Er/course"
 BRANCH = {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "topic/a"}
 
 
 @pytest.mark.parametrize(
-    "variables, branch",
+    "variables, url, branch",
     [
-        (BRANCH, "topic/a"),
-        (BRANCH | {"GITHUB_BASE_REF": "main"}, "main"),  # a pull request
-        ({"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1"}, "HEAD"),
-        ({}, "HEAD"),
+        (CI | BRANCH, THERE, "topic/a"),
+        (CI | BRANCH | {"GITHUB_BASE_REF": "main"}, THERE, "main"),  # a pull request
+        (CI | {"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1"}, THERE, "HEAD"),
+        (CI, THERE, "HEAD"),
+        # No workflow: what is configured. There is no Binder for a server of one's own.
+        ({}, "https://git.example.org/a/b", "c"),
     ],
 )
-def test_the_repository_is_that_of_the_workflow(variables, branch):
-    configured = {"repository_url": "https://github.com/a/b", "repository_branch": "c"}
-    found = publish.theme_options(configured, CI | variables)
-    assert found["repository_url"] == "https://github.com/Fork-Er/course"
-    assert found["repository_branch"] == branch
-
-
-def test_the_repository_is_the_configured_one_where_no_workflow_builds():
+def test_the_repository_is_that_of_the_workflow_or_the_configured_one(variables, url, branch):
     configured = {"repository_url": "https://git.example.org/a/b", "repository_branch": "c"}
-    found = publish.theme_options(configured, {})
-    assert configured.items() <= found.items() and found["use_edit_page_button"]
-    # There is no Binder for a server of one's own.
-    assert found["launch_buttons"]["binderhub_url"] == ""
+    found = publish.theme_options(configured, variables)
+    assert found["use_edit_page_button"]
+    assert found["repository_url"] == url and found["repository_branch"] == branch
+    assert bool(found["launch_buttons"]["binderhub_url"]) == url.startswith("https://github.com/")
 
 
 ACTIONS = CI | {"GITHUB_ACTIONS": "true"}
@@ -79,21 +74,6 @@ def test_an_address_that_is_none_is_refused(url):
     assert "secret" not in str(error.value)
 
 
-def test_exercises_and_folded_code_do_not_count_as_reading():
-    words = nodes.paragraph("", "word " * 1000)
-    section = nodes.section("", words)
-    assert publish.reading_minutes(section) == 5
-    section += nodes.math_block("", r"\alpha " * 100)
-    section += nodes.literal_block("", "x = 1\n" * 99)
-    assert publish.reading_minutes(section) == 10
-    code = nodes.container("", nodes.literal_block("", "x = 1\n" * 999), classes=["cell_input"])
-    section += nodes.container("", code, classes=["tag_hide-input"])
-    section += nodes.container("", code.deepcopy(), classes=["cell_output"])
-    section += nodes.container("", words.deepcopy(), classes=["exercise"])
-    section += nodes.comment("", "word " * 1000)
-    assert publish.reading_minutes(section) == 10
-
-
 FIRST_PAGE = "chapters/part/first"
 DESCRIBED = "It says what it does."
 
@@ -109,8 +89,10 @@ def run(book, **variables):
     shutil.copytree(ROOT / "chapters" / "_static", static, dirs_exist_ok=True)
     shutil.copy(ROOT / "chapters" / "references.bib", book / "chapters")
     shutil.copy(static / "favicon.svg", book / "chapters" / "part" / "mark.svg")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-    environ.pop("BOOK_BASE_URL", None)
+    (book / "chapters" / "long.txt").write_text("word " * 600, encoding="utf-8")
+    environ = {
+        key: os.environ[key] for key in os.environ if not key.startswith(("GITHUB_", "BOOK_"))
+    }
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     options = {"cwd": book, "env": environ | variables, "capture_output": True, "text": True}
     return subprocess.run([*command, "--quiet", "-n", "-W", "--keep-going", "."], **options)
@@ -162,7 +144,7 @@ def test_a_page_asks_for_little_and_waits_for_nothing(published):
     # Tuned again, it is the same.
     text = (published / f"{FIRST_PAGE}.html").read_text(encoding="utf-8")
     text = re.sub(r"(site\.css\?v=)\w+", r"\1", text)
-    assert pages.tuned(text, (published / FIRST_PAGE).parent) == text
+    assert pages.tuned(text, (published / FIRST_PAGE).parent, {}, {}) == text
 
 
 def test_pictures_have_a_size_and_all_but_the_first_wait(published):
@@ -178,11 +160,10 @@ def test_code_has_no_markup_without_colour_and_an_output_is_in_one_piece(publish
     assert output.get_text() == "0.265\n"
 
 
-def test_formulas_are_there_and_the_last_box_stays_with_the_sign_behind_it(published):
+def test_an_equation_has_its_number_and_the_last_box_stays_with_the_sign_behind_it(published):
     page = read(published, FIRST_PAGE)
-    assert len(page.select("article math")) == len(page.select("article .math")) >= 3
     assert page.select_one("#equation-eq-one .eqno").get_text().startswith("(1.1)")
-    boxes = page.select_one("p:not(.chapter-facts) .katex-html")
+    boxes = page.select_one("section > p .katex-html")
     assert [part["class"] for part in boxes.children] == [["base"], ["base"], ["katex-last"]]
     assert boxes.select_one(".katex-last > .base").text == "c"
 
@@ -192,21 +173,20 @@ def links(soup):
 
 
 def test_a_notebook_is_launched_shown_edited_discussed_and_downloaded(published):
-    there, branch = "https://github.com/Fork-Er/course", "topic/a"
     found = links(read(published, FIRST_PAGE))
     binder = "https://mybinder.org/v2/gh/Fork-Er/course/topic/a?urlpath=lab/tree/"
     download = f"../../_sources/{FIRST_PAGE}.ipynb"
     assert {
         f"{binder}{FIRST_PAGE}.ipynb",
-        f"{there}/blob/{branch}/{FIRST_PAGE}.ipynb?plain=1",
-        f"{there}/edit/{branch}/{FIRST_PAGE}.ipynb",
+        f"{THERE}/blob/topic/a/{FIRST_PAGE}.ipynb?plain=1",
+        f"{THERE}/edit/topic/a/{FIRST_PAGE}.ipynb",
         download,
     } <= found
-    assert any(link.startswith(f"{there}/issues/new?") for link in found)
+    assert any(link.startswith(f"{THERE}/issues/new?") for link in found)
     assert (published / FIRST_PAGE).parent.joinpath(download).resolve().exists()
     # A page without code is not launched.
     found = links(read(published, "chapters/notes"))
-    assert f"{there}/edit/{branch}/chapters/notes.md" in found
+    assert f"{THERE}/edit/topic/a/chapters/notes.md" in found
     assert not any("mybinder" in link for link in found)
 
 
@@ -263,20 +243,29 @@ def test_the_page_that_is_not_found_works_at_any_depth(published, unknown):
     assert not read(unknown, "404").base
 
 
-def test_a_chapter_begins_with_its_time_and_its_needs(published):
-    chapter = read(published, FIRST_PAGE).select_one("article h1").find_next("p")
-    assert chapter["class"] == ["chapter-facts"]
-    text = " ".join(chapter.get_text().split())
-    assert text.startswith("Reading time: about 5 minutes. You need: the start, and ")
-    assert chapter.a["href"] == "../home.html"
+def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
+    page = read(published, FIRST_PAGE)
+    assert page.article.get_text().count("You need:") == 1
+    box = page.select_one("article h1 + .chapter-facts")
+    facts, needs = box.select("p")
+    assert facts.get_text() == (
+        "6 minutes · optional · on the way: DPO in one hour (A section) · on the way: I train models"
+    )
+    assert needs.get_text().startswith("You need: the start, and ")
+    assert [link["href"] for link in box.select("a")] == ["#a-section", "../home.html"]
     for page in ("chapters/home", "chapters/notes"):
         assert not read(published, page).select(".chapter-facts")
+
+
+def test_the_time_of_a_page_and_of_a_way_and_what_is_optional_can_be_read_elsewhere(published):
+    home = read(published, "chapters/home")
+    assert "the first, 6 of 6 minutes, 3 of them on one way." in home.article.get_text()
+    assert home.select_one("nav .toctree-l1 em").parent.get_text() == "1. The first (optional)"
 
 
 def test_every_heading_equation_and_exercise_has_a_permalink(published):
     page = read(published, FIRST_PAGE)
     for link in page.select("a.headerlink"):
-        assert page.find(id=link["href"].removeprefix("#")), link
         # The sign is not read out, so the title is the name.
         assert link.span["aria-hidden"] == "true" and link["title"]
     found = {link["href"] for link in page.select("a.headerlink")}
@@ -325,7 +314,7 @@ def test_the_pdf_has_bookmarks_in_the_order_of_the_menu(pdf):
     reader = PdfReader(pdf)
     home, part, in_part, *appendix = reader.outline
     assert [home.title, part.title] == ["A book", "Part I"]
-    assert [in_part[0].title, in_part[1][0].title] == ["1. The first", "1.1. A section"]
+    assert [in_part[0].title, in_part[1][0].title] == ["1. The first (optional)", "1.1. A section"]
     assert [appendix[0].title, appendix[1][0].title] == ["Appendix", "Notes"]
     chapter = reader.get_destination_page_number(in_part[0])
     assert "Text before the sentence" in reader.pages[chapter].extract_text()

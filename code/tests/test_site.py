@@ -15,6 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import browser
 import nbformat
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
@@ -40,11 +41,6 @@ def parsed(path):
 @functools.cache
 def ids(path):
     return {element["id"] for element in parsed(path).select("[id]")}
-
-
-def stored(address):
-    """The file behind an address of the published website."""
-    return SITE / urlsplit(address.removeprefix(ADDRESS)).path
 
 
 # The page for what does not exist asks for its parts at the address of the published website, if it is known.
@@ -113,7 +109,12 @@ def tab(chromium):
         context.set_default_timeout(10_000)
         page = context.new_page()
         if ADDRESS:
-            page.route(ADDRESS + "**", lambda route: route.fulfill(path=stored(route.request.url)))
+
+            def answer(route):
+                path = urlsplit(route.request.url.removeprefix(ADDRESS)).path
+                route.fulfill(path=SITE / path)
+
+            page.route(ADDRESS + "**", answer)
         yield page
 
 
@@ -168,6 +169,8 @@ def test_links_and_anchors_resolve(path):
     page = parsed(path)
     assert len(page.select("[id]")) == len(ids(path)), "an identifier that is not of one element"
     for element in page.select("a[href], area[href]"):
+        if "mybinder.org" in element["href"]:
+            assert element["href"].endswith(path.removesuffix("html") + "ipynb")
         target, anchor = urldefrag(urljoin(path, element["href"]))
         if urlsplit(target).scheme or element["href"] == "#":
             continue
@@ -175,6 +178,16 @@ def test_links_and_anchors_resolve(path):
         assert (SITE / target).is_file(), f"{path}: {element['href']}"
         if anchor and target.endswith(".html"):
             assert unquote(anchor) in ids(target), f"{path}: {element['href']}"
+
+
+REDIRECTS = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+
+
+@pytest.mark.parametrize("old, new", REDIRECTS["redirects"].items())
+def test_an_old_address_leads_to_a_page(old, new):
+    assert not [*ROOT.glob(f"{old}.*")], "a page is there"
+    assert urljoin(old, new) in PAGES
+    assert f'url={new}"' in (SITE / f"{old}.html").read_text(encoding="utf-8")
 
 
 def printed(cell):
@@ -251,11 +264,9 @@ def test_solution_opens_by_keyboard(tab, server):
     solution = tab.locator(".solution.dropdown").first
     button = solution.locator("button.toggle-button")
     text = solution.locator(".sd-hidden, .solution-content, section, p").last
-    button.wait_for()
-    assert button.get_attribute("data-button") and "toggle-hidden" in solution.get_attribute(
-        "class"
-    )
     button.focus()
+    assert button.get_attribute("data-button")
+    assert "toggle-hidden" in solution.get_attribute("class")
     tab.keyboard.press("Enter")
     assert "toggle-hidden" not in solution.get_attribute("class")
     assert text.is_visible()

@@ -1,27 +1,28 @@
-"""The parts that make the website self-contained and fast (code/book/website)."""
+"""The parts that make the website (code/book), each by itself."""
 
 import base64
 import io
+import re
 
 import nbformat
 import pytest
+import reading
 import tinycss2
+from docutils import nodes
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 from website import fonts, katex, outputs, styles
 
 
-def rules(css):
-    return tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
-
-
 def purged(css, *known):
-    return "".join(styles.purge(rules(css), set(known)))
+    rules = tinycss2.parse_stylesheet(css, **styles.RULES_ONLY)
+    return "".join(styles.purge(rules, set(known)))
 
 
 @pytest.mark.parametrize("tex", [r"\nonsense", r"\frac{1}", "a & b", "x^2^3", "“x”"])
 def test_no_html_for_what_katex_cannot_parse(tex):
-    assert set(katex.render(tex, True)) == {"error"}
+    with pytest.raises(katex.JSEvalException, match="KaTeX parse error"):
+        katex.render(tex, True)
 
 
 def test_fonts_that_the_rules_ask_for():
@@ -36,12 +37,12 @@ def test_fonts_that_the_rules_ask_for():
 
 
 def test_font_is_cut_to_the_characters():
-    path = next(path for path, *face in katex.fonts() if face == ["KaTeX_Math", 400, "italic"])
-    source = fonts.cut(path, "xyσ–")
-    with TTFont(io.BytesIO(base64.b64decode(source.split(",")[1]))) as font:
+    [path] = katex.KATEX.glob("fonts/KaTeX_Math-Italic.woff")
+    rule = fonts.face(path, "xyσ–", "KaTeX_Math", 400, "italic")
+    with TTFont(io.BytesIO(base64.b64decode(rule.split("base64,")[1].split(")")[0]))) as font:
         assert set(font.getBestCmap()) == {ord(character) for character in "xyσ"}
-    assert len(source) < path.stat().st_size / 4
-    assert fonts.cut(path, "–") is None
+    assert len(rule) < path.stat().st_size / 4
+    assert fonts.face(path, "–", "KaTeX_Math", 400, "italic") == ""
 
 
 @pytest.mark.parametrize(
@@ -105,13 +106,39 @@ def test_pieces_of_an_output_are_put_together_as_they_are(pieces, text):
         assert outputs.coalesce_streams(printed)[0].text == text
 
 
+def build(folder, text, extension, **values):
+    """What a build of one page warns of, and the page."""
+    (folder / "index.rst").write_text(text, encoding="utf-8")
+    warnings, out = io.StringIO(), folder / "out"
+    config = {"extensions": [extension], "html_theme": "basic", "smartquotes": False} | values
+    Sphinx(folder, None, out, out, "html", config, status=None, warning=warnings).build()
+    return warnings.getvalue(), (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_formula_that_katex_cannot_parse_is_a_warning_with_its_place(tmp_path):
     text = "T\n=\n\nText.\n\nHere :math:`\\nonsense < 1`.\n"
-    (tmp_path / "index.rst").write_text(text, encoding="utf-8")
-    warnings, out = io.StringIO(), tmp_path / "out"
-    config = {"extensions": ["website.katex"], "html_theme": "basic"}
-    Sphinx(tmp_path, None, out, out, "html", config, status=None, warning=warnings).build()
-    warned = "index.rst:6: WARNING: KaTeX parse error: Undefined control sequence"
-    assert warned in warnings.getvalue()
-    page = (out / "index.html").read_text(encoding="utf-8")
+    warned, page = build(tmp_path, text, "website.katex")
+    assert "index.rst:6: WARNING: KaTeX parse error: Undefined control sequence" in warned
     assert r"<code>\nonsense &lt; 1</code>" in page and "<math" not in page
+
+
+def test_a_mark_a_section_and_a_time_that_do_not_exist_are_warnings(tmp_path):
+    text = ':course: {"hour": ["no-part"], "no-mark": true}\n\nT\n=\n\nTakes :minutes:`no-page`.\n'
+    warned, page = build(tmp_path, text, "reading", reading_marks={"hour": "on the way"})
+    assert re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned) == [
+        "no-page",
+        "no-part",
+        "no-mark",
+    ]
+    assert "chapter-facts" not in page
+
+
+def test_words_and_visible_code_take_time():
+    words = nodes.paragraph("", "A word, " * 100)
+    code = nodes.literal_block("", "def f():\n\n    # A comment.\n    return 1\n" * 15)
+    section = nodes.section("", words, code)
+    assert reading.minutes(section) == 0.5 + 2
+    section += [kind("", "word") for kind in (nodes.math, nodes.math_block, nodes.comment)]
+    for unread in ("exercise", "solution", "cell_output", "tag_hide-input", "tag_hide-cell"):
+        section += nodes.container("", words.deepcopy(), code.deepcopy(), classes=[unread])
+    assert reading.minutes(section) == 0.5 + 2

@@ -4,7 +4,9 @@ const path = require("path");
 
 const site = path.join(__dirname, "../../../_build/html");
 const files = fs.readdirSync(path.join(site, "chapters"), { recursive: true });
-const pages = files.filter((name) => name.endsWith(".html")).map((name) => name.replaceAll("\\", "/"));
+// An old address only leads to a new one.
+const isPage = (name) => name.endsWith(".html") && /data-content_root/.test(fs.readFileSync(path.join(site, "chapters", name)));
+const pages = files.filter(isPage).map((name) => name.replaceAll("\\", "/"));
 const atLeast = (minScore) => ["error", { minScore, aggregationMethod: "median" }];
 // Without the last ones, Chromium calls home.
 const flags =

@@ -6,7 +6,6 @@ is a link inside the PDF. A headless Chromium prints it.
 python code/book/tools/make_pdf.py [SITE]      (default: _build/html)
 """
 
-import posixpath
 import re
 import sys
 from html import escape
@@ -24,41 +23,35 @@ HTML = Path(__file__).parents[3] / "_build" / "html"
 DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
 
 
+def read(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def text_of(element):
+    return " ".join(element.get_text().split())
+
+
+def read_menu(html):
+    """The pages of the book, from the menu: path, title, and the part that it begins."""
+    part = ""
+    for item in read(html / "search.html").select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a"):
+        if item.name == "a":
+            yield item["href"], text_of(item), part
+        part = text_of(item) if item.name == "p" else ""
+
+
 def name_of(path, anchor=""):
     """The id that a page, or a place on it, has in the PDF."""
     name = path.removesuffix(".html").replace("/", "-")
     return f"{name}--{anchor}" if anchor else name
 
 
-def join(page, address):
-    """An address on a page, as seen from the root of the website."""
-    if urlsplit(address).scheme:
-        return address
-    return posixpath.normpath(posixpath.join(posixpath.dirname(page), address)) if address else page
-
-
-def read(path):
-    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-
-
-def read_menu(html):
-    """The pages of the book, from the menu of the first one: path, title, and the part it begins."""
-    first = re.search(r"url=([^\"']+)", (html / "index.html").read_text(encoding="utf-8"))[1]
-    part = ""
-    for item in read(html / first).select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a"):
-        text = " ".join(item.get_text().split())
-        if item.name == "a":
-            yield join(first, urldefrag(item["href"])[0]), text, part
-        part = text if item.name == "p" else ""
-
-
 def link(href, page, paths, base_url):
     """Where a link of a page goes in the PDF, or nowhere."""
-    path, anchor = urldefrag(href)
-    target = join(page, path)
-    if target in paths:
-        return "#" + name_of(target, unquote(anchor))
-    target = urljoin(base_url, target + (anchor and f"#{anchor}"))
+    path, anchor = urldefrag(urljoin(page, href))
+    if path in paths:
+        return "#" + name_of(path, unquote(anchor))
+    target = urljoin(base_url, urljoin(page, href))
     return target if urlsplit(target).scheme else None
 
 
@@ -75,37 +68,28 @@ def prepare(article, page, paths, base_url):
             del element["href"]
     for element in article.select("img"):
         del element["loading"]
-        element["src"] = join(page, element["src"])
+        element["src"] = urljoin(page, element["src"])
     for element in article.select("details"):
         element["open"] = ""
     article["id"] = name_of(page)
     return str(article)
 
 
-def head_of(soup, page):
-    """The styles of a page."""
-    for element in soup.head.select("link[rel=stylesheet], style"):
-        if element.name == "link":
-            element["href"] = join(page, element["href"])
-        yield str(element)
-
-
 def one_document(html):
     """The whole book as one page of HTML, and its headings: their level, name and text."""
     menu = [*read_menu(html)]
     paths = {path for path, _, _ in menu}
-    head, headings, body = {}, [], []
+    headings, body = [], []
     for path, title, part in menu:
         soup = read(html / path)
         canonical = soup.head.select_one("link[rel=canonical]")
         base_url = canonical["href"].removesuffix(path) if canonical else ""
-        head.update(dict.fromkeys(head_of(soup, path)))
         article = soup.select_one("article.bd-article")
         body.append(prepare(article, path, paths, base_url))
         headings += [(0, name_of(path), part)] if part else []
         headings.append((1, name_of(path), title))
         for heading in article.select("section > h2"):
-            headings.append((2, heading.parent["id"], " ".join(heading.get_text().split())))
+            headings.append((2, heading.parent["id"], text_of(heading)))
     title, author = headings[0][2], soup.head.select_one("meta[name=author]")["content"]
     style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
     contents = "".join(
@@ -115,7 +99,7 @@ def one_document(html):
     document = f"""<!DOCTYPE html>
 <html lang="{soup.html["lang"]}" data-theme="light">
 <head><meta charset="utf-8"><title>{escape(title)}</title>
-{"".join(head)}<style>{style}</style></head>
+<link rel="stylesheet" href="_static/site.css"><style>{style}</style></head>
 <body><header class="book-cover"><p class="title">{escape(title)}</p><p>{escape(author)}</p>
 <p>{escape(base_url)}</p></header>
 <nav class="book-contents"><h1>Contents</h1>{contents}</nav>
@@ -146,10 +130,9 @@ def link_from_pages(html, pdf):
     for path in html.rglob("*.html"):
         href = "../" * (len(path.relative_to(html).parts) - 1) + pdf.name
         shown = f'<nav id="book-pdf" aria-label="PDF"><a href="{href}">{text}</a></nav>'
-        before = path.read_text(encoding="utf-8")
-        after = re.sub(r'<nav id="book-pdf".*?</nav>', shown, before, flags=re.DOTALL)
-        if after != before:
-            path.write_text(after, encoding="utf-8")
+        page = path.read_text(encoding="utf-8")
+        page = re.sub(r'<nav id="book-pdf".*?</nav>', shown, page, flags=re.DOTALL)
+        path.write_text(page, encoding="utf-8")
 
 
 def main(site=HTML):

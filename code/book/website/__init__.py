@@ -12,16 +12,9 @@ from pathlib import Path
 
 from website import changes, katex, outputs, pages
 
-HERE = Path(__file__).parent
-
-
-def add_static_files(app, config):
-    config.html_static_path.append(str(HERE / "static"))
-
 
 def setup(app):
     for part in (changes, katex, outputs, pages):
         part.setup(app)
-    app.connect("config-inited", add_static_files)
-    app.add_js_file(None, body=(HERE / "early.js").read_text(encoding="utf-8"))
+    app.add_js_file(None, body=Path(__file__).with_name("early.js").read_text(encoding="utf-8"))
     app.add_js_file("formulas.js")

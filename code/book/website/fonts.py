@@ -15,27 +15,20 @@ from fontTools.ttLib import TTFont
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 
-def cut(path, characters):
-    """The font with these characters only, as a data URI; None if it has none of them."""
+def face(path, characters, family, weight, style):
+    """A @font-face rule for the font with these characters only; nothing if it has none of them."""
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
     with TTFont(path, recalcTimestamp=False) as font:
         wanted = {ord(character) for character in characters} & set(font.getBestCmap())
         if not wanted:
-            return None
+            return ""
         subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=wanted)
         subsetter.subset(font)
         font.flavor = options.flavor
         file = io.BytesIO()
         font.save(file)
-    return "data:font/woff;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def face(path, characters, family, weight, style):
-    """A @font-face rule for the cut font, or nothing."""
-    source = cut(path, characters)
-    if source is None:
-        return ""
+    source = "data:font/woff;base64," + base64.b64encode(file.getvalue()).decode()
     return (
         f'@font-face{{font-family:"{family}";font-weight:{weight};font-style:{style};'
         f'src:url({source}) format("woff")}}\n'

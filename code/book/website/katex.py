@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from docutils import nodes
-from py_mini_racer import MiniRacer
+from py_mini_racer import JSEvalException, MiniRacer
 from sphinx.locale import _
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
@@ -20,32 +20,19 @@ from website import changes
 logger = logging.getLogger(__name__)
 
 KATEX = Path(__file__).parent / "katex-0.16.47"
-RENDER = """
-function render(tex, displayMode) {
-  try {
-    return {html: katex.renderToString(tex, {displayMode, strict: true, throwOnError: true})};
-  } catch (error) {
-    return {error: error.message};
-  }
-}
-"""
 
 
 @cache
 def engine():
     context = MiniRacer()
-    context.eval((KATEX / "katex.min.js").read_text(encoding="utf-8") + RENDER)
+    context.eval((KATEX / "katex.min.js").read_text(encoding="utf-8"))
     return context
 
 
 @cache
 def render(tex, display):
-    """{"html": ...} or {"error": ...} for a formula."""
-    return dict(engine().call("render", tex, display))
-
-
-def styles():
-    return (KATEX / "katex.min.css").read_text(encoding="utf-8")
+    """The HTML of a formula; JSEvalException if KaTeX cannot parse it."""
+    return engine().call("katex.renderToString", tex, {"displayMode": display, "strict": True})
 
 
 def fonts():
@@ -58,11 +45,13 @@ def fonts():
 
 def formula(translator, node, display):
     tex = node.astext()
-    result = render(tex, display)
-    if "error" in result:
-        logger.warning("%s", result["error"], location=node, type="katex")
+    try:
+        return render(tex, display)
+    except JSEvalException as error:
+        # Its first line; the others are the source of KaTeX.
+        message = str(error).partition("\n")[0].removeprefix("<anonymous>:1: ParseError: ")
+        logger.warning("%s", message, location=node, type="katex")
         return f"<code>{translator.encode(tex)}</code>"
-    return result["html"]
 
 
 # The last of the boxes of a formula in the text, and the end of its markup.

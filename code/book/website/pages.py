@@ -66,22 +66,13 @@ def finish(app, exception):
     out = Path(app.outdir)
     static = (out / STATIC).resolve()
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
-    # Neither the redirection to the home page nor the theme's templates in the static folder.
+    # Neither redirections nor the theme's templates in the static folder.
     pages = {path: page for path, page in pages.items() if ROOT.search(page)}
-    sheets = {  # in the order of the pages
-        (path.parent / href).resolve(): None
-        for path, page in pages.items()
-        for href in filter(None, map(stylesheet, TAG.findall(page)))
-    }
+    sheets, scripts = {}, {}  # in the order of the pages
+    pages = {path: tuned(page, path.parent, sheets, scripts) for path, page in pages.items()}
     sheets.pop(static / SHEET, None)
     if not sheets:
         return  # no page was written anew
-    pages = {path: tuned(page, path.parent) for path, page in pages.items()}
-    scripts = {
-        (path.parent / src).resolve()
-        for path, page in pages.items()
-        for src in re.findall(r'<script\b[^>]*\bsrc="([^"?]*)', page)
-    }
     known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
     characters = set(html.unescape("".join(pages.values())))
     css = styles.bundle(sheets, known, characters, static)
@@ -95,14 +86,11 @@ def finish(app, exception):
     search.write_text(change(*QUOTED, text), encoding="utf-8")
 
 
-def stylesheet(tag):
-    """The address in a tag that asks for a style sheet, without the version behind it."""
-    attributes = dict(ATTRIBUTE.findall(tag))
-    return attributes.get("rel") == "stylesheet" and attributes["href"].split("?")[0]
+def tuned(page, folder, sheets, scripts):
+    """The page with one style sheet, late scripts, sized pictures; tuned again, it is the same.
 
-
-def tuned(page, folder):
-    """The page with one style sheet, late scripts, sized pictures; tuned again, it is the same."""
+    The files of styles and scripts that it asks for are noted down in `sheets` and `scripts`.
+    """
     root = ROOT.search(page)[1]
     sheet = f'<link rel="stylesheet" href="{root}{STATIC}/{SHEET}?v=" />\n'
     seen = set()
@@ -111,6 +99,7 @@ def tuned(page, folder):
         tag = match[0]
         attributes = dict(ATTRIBUTE.findall(tag))
         if attributes.get("rel") == "stylesheet":
+            sheets[file(attributes["href"])] = None
             return once("stylesheet", sheet)
         if attributes.get("rel") == "preload":
             met[PRELOADED] += 1
@@ -118,7 +107,7 @@ def tuned(page, folder):
         if attributes.get("name") == "viewport":
             return once("viewport", tag)
         if tag.startswith("<script"):
-            return script(tag, attributes["src"].split("?")[0])
+            return script(tag, attributes["src"])
         if tag.startswith("<img"):
             return picture(tag, attributes)
         return tag
@@ -128,15 +117,20 @@ def tuned(page, folder):
         seen.add(kind)
         return text if first else ""
 
+    def file(address):
+        return (folder / address.partition("?")[0]).resolve()
+
     def script(tag, src):
+        path = file(src)
         for end, mark in NEEDED.items():
-            if src.endswith(end):
+            if path.as_posix().endswith(end):
                 met[end] += 1
                 if mark is None or mark not in page:
                     return ""
-        if src.endswith(INLINED):
+        if path.as_posix().endswith(INLINED):
             met[INLINED] += 1
-            return f"<script>{(folder / src).read_text(encoding='utf-8')}</script>\n"
+            return f"<script>{path.read_text(encoding='utf-8')}</script>\n"
+        scripts[path] = None
         return tag if "defer" in tag else tag.replace("<script", "<script defer", 1)
 
     def picture(tag, attributes):

@@ -10,6 +10,7 @@ from website.changes import expected, met
 
 # Built from parts in bootstrap.js, so that no page and no script has the whole name.
 TOOLTIP = expected("bs-tooltip-auto")
+RULES_ONLY = {"skip_comments": True, "skip_whitespace": True}
 
 
 def words(pages, scripts):
@@ -28,7 +29,7 @@ def read(sheet, static):
     folder = sheet.parent.resolve().relative_to(static).as_posix()
     text = sheet.read_text(encoding="utf-8")
     text = re.sub(r"url\(([\"']?)(?!data:|[\"'#])", rf"url(\1{folder}/", text)
-    for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
+    for rule in tinycss2.parse_stylesheet(text, **RULES_ONLY):
         if rule.type == "at-rule" and rule.lower_at_keyword == "import":
             target = next(token.value for token in rule.prelude if token.type == "string")
             yield from read(sheet.parent / target, static)
@@ -69,9 +70,7 @@ def purge(rules, known):
                 content = squeezed(t for t in rule.content if t.type != "comment")
                 yield f"{','.join(kept)}{{{content}}}\n"
         elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
-            nested = tinycss2.parse_rule_list(
-                rule.content, skip_comments=True, skip_whitespace=True
-            )
+            nested = tinycss2.parse_rule_list(rule.content, **RULES_ONLY)
             content = "".join(purge(nested, known))
             if content:
                 yield f"@{rule.at_keyword} {squeezed(rule.prelude)}{{{content}}}\n"
@@ -105,8 +104,7 @@ def formula_fonts(css, characters):
 
 def bundle(sheets, known, characters, static):
     """The text of the one style sheet, which lies in the folder `static`."""
-    formulas = tinycss2.parse_stylesheet(katex.styles(), skip_comments=True, skip_whitespace=True)
-    formulas = "".join(purge(formulas, known))
+    formulas = "".join(purge(read(katex.KATEX / "katex.min.css", katex.KATEX), known))
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     met[TOOLTIP] += theme.count(TOOLTIP)
     faces = [

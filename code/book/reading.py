@@ -1,0 +1,109 @@
+"""A Sphinx extension: how long a page takes, and the ways through the course on which it lies.
+
+A page says in its metadata how it is marked (CONTRIBUTING.md), ``"course": {"optional": true}``;
+a chapter has the mark ``whole`` by itself. ``reading_marks`` in ``_config.yml`` has the words for
+each mark: they stand in a box under the title, with what the page needs.
+
+The role ``{minutes}`` is the time of a page, or of all that has a mark: ``{minutes}`whole```.
+"""
+
+import json
+import re
+
+from docutils import nodes
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+WORDS, LINES_OF_CODE = 200, 15  # in a minute
+UNREAD = {"exercise", "solution", "cell_output", "tag_hide-input", "tag_hide-cell"}
+
+
+def minutes(node):
+    """To read words and visible code once: no formula, no output, no exercise, no solution."""
+    if isinstance(node, nodes.Text):
+        return len(re.findall(r"[^\W\d_][\w'’-]+", node)) / WORDS
+    if isinstance(node, nodes.literal_block):
+        return len(re.findall(r"^ *[^\s#]", node.astext(), re.MULTILINE)) / LINES_OF_CODE
+    if isinstance(node, nodes.math | nodes.math_block | nodes.Invisible | nodes.raw):
+        return 0
+    return 0 if UNREAD & {*node["classes"]} else sum(map(minutes, node))
+
+
+def measure(app, document):
+    """Note down the time of a page and of its sections, and say in the menu what is optional."""
+    env = app.env
+    page = env.metadata[env.docname]
+    sections = [(name, part) for part in document.findall(nodes.section) for name in part["ids"]]
+    page["minutes"] = {name: minutes(part) for name, part in [("", document), *sections]}
+    page["course"] = json.loads(page.get("course", "{}"))
+    if page["course"].get("optional"):
+        title = next(env.tocs[env.docname].findall(nodes.reference))
+        title += nodes.emphasis("", f" ({app.config.reading_marks['optional']})")
+
+
+def marks(env, page):
+    """The marks of a page, each with the labels of the sections that have it; "" is all of it."""
+    chapter = {"whole": True} if env.toc_secnumbers.get(page, {}).get("") else {}
+    given = chapter | env.metadata[page]["course"]
+    return {mark: [""] if labels is True else labels for mark, labels in given.items() if labels}
+
+
+def time_of(env, page, mark):
+    """The minutes of what has a mark on a page."""
+    measured = env.metadata[page]["minutes"]
+    return sum(measured.get(label, 0) for label in marks(env, page).get(mark, ()))
+
+
+class Minutes(nodes.Inline, nodes.TextElement):
+    """The place of a number in the text, which is known when all pages are read."""
+
+
+def fill_in(app, document, docname):
+    """Write the minutes of a page, or of everything that has a mark, into their places."""
+    env = app.env
+    for place in [*document.findall(Minutes)]:
+        name = place.astext()
+        if name in env.found_docs:
+            time = env.metadata[name]["minutes"][""]
+        else:
+            time = sum(time_of(env, page, name) for page in env.found_docs)
+        if not time:
+            logger.warning("neither a page nor a mark: %s", name, location=docname)
+        place.replace_self(nodes.Text(f"{time:.0f}"))
+
+
+def add_facts(app, document, docname):
+    """Begin a page that has marks with a box of them, and of its prerequisites."""
+    sections = {name: part for part in document.findall(nodes.section) for name in part["ids"]}
+    facts = nodes.paragraph()
+    for mark, labels in marks(app.env, docname).items():
+        try:
+            text = app.config.reading_marks[mark]
+            titles = [(label, sections[label][0].deepcopy().children) for label in labels if label]
+        except KeyError as unknown:
+            logger.warning("neither a mark nor a section: %s", unknown, location=docname)
+            continue
+        time = f"{time_of(app.env, docname, mark):.0f}"
+        facts += nodes.Text(" · " * bool(facts.children) + text.format(minutes=time))
+        for number, (label, title) in enumerate(titles):
+            facts += nodes.Text(", " if number else " (")
+            facts += nodes.reference("", "", *title, refid=label, internal=True)
+        facts += nodes.Text(")" * bool(titles))
+    if facts.children:
+        page = next(document.findall(nodes.title)).parent
+        start = app.config.prerequisites_start
+        needs = [child for child in page[1:] if child.astext().startswith(start)]
+        for paragraph in needs:
+            page.remove(paragraph)
+        page.insert(1, nodes.container("", facts, *needs, classes=["chapter-facts"]))
+
+
+def setup(app):
+    # Texts that the website adds to those of the notebooks: a translation sets its own.
+    app.add_config_value("reading_marks", {}, "env")
+    app.add_config_value("prerequisites_start", "You need:", "html")
+    app.add_generic_role("minutes", Minutes)
+    app.connect("doctree-read", measure)
+    app.connect("doctree-resolved", fill_in)
+    app.connect("doctree-resolved", add_facts)
