@@ -4,7 +4,8 @@ A page says in its metadata how it is marked (CONTRIBUTING.md), ``"course": {"op
 a chapter has the mark ``whole`` by itself. ``reading_marks`` in ``_config.yml`` has the words for
 each mark: they stand in a box under the title, with what the page needs.
 
-The role ``{minutes}`` is the time of a page, or of all that has a mark: ``{minutes}`whole```.
+The first page begins with the ways, each with the minutes of all that lies on it
+(``reading_ways``).
 """
 
 import json
@@ -55,28 +56,14 @@ def time_of(env, page, mark):
     return sum(measured.get(label, 0) for label in marks(env, page).get(mark, ()))
 
 
-class Minutes(nodes.Inline, nodes.TextElement):
-    """The place of a number in the text, which is known when all pages are read."""
-
-
-def fill_in(app, document, docname):
-    """Write the minutes of a page, or of everything that has a mark, into their places."""
-    env = app.env
-    for place in [*document.findall(Minutes)]:
-        name = place.astext()
-        if name in env.found_docs:
-            time = env.metadata[name]["minutes"][""]
-        else:
-            time = sum(time_of(env, page, name) for page in env.found_docs)
-        if not time:
-            logger.warning("neither a page nor a mark: %s", name, location=docname)
-        place.replace_self(nodes.Text(f"{time:.0f}"))
-
-
 def add_facts(app, document, docname):
     """Begin a page that has marks with a box of them, and of its prerequisites."""
     sections = {name: part for part in document.findall(nodes.section) for name in part["ids"]}
     facts = nodes.paragraph()
+    if docname == app.config.root_doc:
+        for way, text in app.config.reading_ways.items():
+            time = sum(time_of(app.env, page, way) for page in app.env.found_docs)
+            facts += nodes.Text(" · " * bool(facts.children) + text.format(minutes=f"{time:.0f}"))
     for mark, labels in marks(app.env, docname).items():
         try:
             text = app.config.reading_marks[mark]
@@ -102,8 +89,7 @@ def add_facts(app, document, docname):
 def setup(app):
     # Texts that the website adds to those of the notebooks: a translation sets its own.
     app.add_config_value("reading_marks", {}, "env")
+    app.add_config_value("reading_ways", {}, "env")
     app.add_config_value("prerequisites_start", "You need:", "html")
-    app.add_generic_role("minutes", Minutes)
     app.connect("doctree-read", measure)
-    app.connect("doctree-resolved", fill_in)
     app.connect("doctree-resolved", add_facts)
