@@ -239,6 +239,7 @@ NUMBER = r"[Cc]hapter\s+(?P<number>\d+)"
 # [chapter 2](properties.ipynb), [the frontier](rlhf.ipynb#the-frontier) of chapter 9, and
 # {eq}`of chapter 4 <eq-objective>`; in the package, chapter 4 of this course, *KL as a leash*.
 LINKED = re.compile(rf"\[[^\]]*{NUMBER}[^\]]*\]\((?P<target>[^)#\s]+)[^)\s]*\)", re.DOTALL)
+BARE = re.compile(r"\[(?P<number>\d+)\]\((?P<target>[^)#\s]+\.ipynb)[^)\s]*\)")  # chapters [6](…) and
 BESIDE = re.compile(rf"\]\((?P<target>[^)#\s]+)[^)\s]*\)\**\s+(?:of|in|from)\s+{NUMBER}")
 ROLE = re.compile(rf"\{{[\w:]+\}}`[^`<]*{NUMBER}[^`<]*<(?P<target>[^`>]+)>`")
 NAMED = re.compile(rf"{NUMBER}\s+of\s+this\s+course,\s+\*(?P<title>[^*]+)\*")
@@ -255,7 +256,7 @@ def page_of_label():
 @pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
 def test_number_of_a_chapter_is_that_of_the_page_beside_it(path):
     rest, compared, wrong = text_of(path), set(), []
-    for form in (LINKED, BESIDE, ROLE):
+    for form in (LINKED, BARE, BESIDE, ROLE):
         for match in form.finditer(rest):
             target = match["target"]
             page = page_of_label()[target] if form is ROLE else (path.parent / target).resolve()
