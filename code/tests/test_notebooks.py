@@ -236,7 +236,7 @@ def chapters():
 
 
 NUMBER = r"[Cc]hapter\s+(?P<number>\d+)"
-# [chapter 2](properties.ipynb), [the frontier](rlhf.ipynb#the-frontier) of chapter 9, and
+# [chapter 2](properties.ipynb), [the frontier](../kl/leash.ipynb#move-the-leash) of chapter 4, and
 # {eq}`of chapter 4 <eq-objective>`; in the package, chapter 4 of this course, *KL as a leash*.
 LINKED = re.compile(rf"\[[^\]]*{NUMBER}[^\]]*\]\((?P<target>[^)#\s]+)[^)\s]*\)", re.DOTALL)
 BARE = re.compile(r"\[(?P<number>\d+)\]\((?P<target>[^)#\s]+\.ipynb)[^)\s]*\)")  # chapters [6](…) and
