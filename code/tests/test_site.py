@@ -263,7 +263,7 @@ def test_solution_opens_by_keyboard(tab, server):
     tab.goto(server + "chapters/dpo/dpo-loss.html")
     solution = tab.locator(".solution.dropdown").first
     button = solution.locator("button.toggle-button")
-    text = solution.locator(".sd-hidden, .solution-content, section, p").last
+    text = solution.locator("p:not(.admonition-title)").first
     button.focus()
     assert button.get_attribute("data-button")
     assert "toggle-hidden" in solution.get_attribute("class")
