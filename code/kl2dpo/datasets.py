@@ -153,7 +153,7 @@ def trl_football():
 
     References
     ----------
-    von Werra et al. (2020), *TRL: Transformer Reinforcement Learning*, version 1.16.0.
+    von Werra et al. (2020), *TRL: Transformers Reinforcement Learning*, version 1.16.0.
 
     Examples
     --------

@@ -313,7 +313,7 @@ def robust_dpo_loss(
 
     References
     ----------
-    Chowdhury, Kini and Natarajan (2024), *Provably Robust DPO: Aligning Language
+    Ray Chowdhury, Kini and Natarajan (2024), *Provably Robust DPO: Aligning Language
     Models with Noisy Feedback*.
 
     Examples
@@ -602,7 +602,7 @@ def kto_loss(
 
     References
     ----------
-    Ethayarajh et al. (2024), *KTO: Model Alignment as Prospect Theoretic Optimization*.
+    Ethayarajh et al. (2024), *Model Alignment as Prospect Theoretic Optimization*.
 
     Examples
     --------
