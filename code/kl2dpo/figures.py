@@ -15,12 +15,12 @@ from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-__all__ = ["slider", "to_svg", "triangle", "use_book_style"]
+__all__ = ["slider", "triangle", "use_book_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
 
 
-def to_svg(figure):
+def _to_svg(figure):
     """A figure as an SVG element: the same code gives the same text on every machine.
 
     Coordinates are rounded to a thousandth of a point. The digits behind it cannot
@@ -37,7 +37,7 @@ def to_svg(figure):
     Examples
     --------
     >>> figure, axes = plt.subplots()
-    >>> to_svg(figure)[:5]
+    >>> _to_svg(figure)[:5]
     '<svg '
     >>> plt.close(figure)
     """
@@ -70,7 +70,7 @@ def use_book_style():
     plt.style.use("kl2dpo.book")
     set_matplotlib_formats("svg")
     if shell := get_ipython():
-        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, _to_svg)
 
 
 def triangle(axes, names="ABC"):
@@ -165,7 +165,7 @@ def slider(figure, states, *, name, label, alt, start=0):
 
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    svg = ElementTree.fromstring(to_svg(figure))
+    svg = ElementTree.fromstring(_to_svg(figure))
     svg.set("role", "img")
     svg.set("aria-label", alt)
     svg.set("style", "max-width: 100%; height: auto; background: white")

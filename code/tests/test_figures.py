@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from IPython import get_ipython
 
-from kl2dpo.figures import slider, to_svg, triangle, use_book_style
+from kl2dpo.figures import slider, _to_svg, triangle, use_book_style
 
 
 def draw():
@@ -76,7 +76,7 @@ def test_asks_for_nothing(drawing):
 
 
 def test_coordinates_are_rounded():
-    svg = to_svg(draw()[0])
+    svg = _to_svg(draw()[0])
     numbers = re.findall(r"-?\d+\.?\d*", " ".join(re.findall(r' d="([^"]*)"', svg)))
     assert len(numbers) > 100
     assert max(len(number.partition(".")[2]) for number in numbers) == 3
@@ -87,7 +87,7 @@ def test_colours_stay_whole():
     figure, axes = plt.subplots()
     axes.plot([0, 1], color="black")
     axes.plot([1, 0], color="#001200")
-    svg = to_svg(figure)
+    svg = _to_svg(figure)
     assert "stroke: #000000" in svg and "stroke: #001200" in svg
     assert all(len(colour) == 6 for colour in re.findall(r"(?:fill|stroke): #(\w+)", svg))
 
@@ -95,7 +95,7 @@ def test_colours_stay_whole():
 def test_a_changed_colour_changes_the_picture():
     figure, states = draw()
     states[0][1][0].set_color("#123456")
-    assert to_svg(figure) != to_svg(draw()[0])
+    assert _to_svg(figure) != _to_svg(draw()[0])
 
 
 @pytest.mark.parametrize("start", [-1, 3, "1"])
@@ -127,19 +127,19 @@ def test_what_lies_outside_the_figure_is_drawn():
     figure = plt.figure(figsize=(2, 1))
     figure.text(1.5, 0.5, "outside")
     figure.text(0, 0.5, "inside")
-    width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', to_svg(figure))[1])
+    width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', _to_svg(figure))[1])
     assert width > 1.5 * 144
 
 
 def test_notebooks_show_the_portable_picture():
     data, _ = get_ipython().display_formatter.format(draw()[0])
-    assert data["image/svg+xml"] == to_svg(draw()[0])
+    assert data["image/svg+xml"] == _to_svg(draw()[0])
 
 
 def test_glyphs_keep_their_scale():
     figure, axes = plt.subplots()
     axes.set_xlabel("x")
-    assert "scale(0.015625)" in to_svg(figure)
+    assert "scale(0.015625)" in _to_svg(figure)
     plt.close(figure)
 
 
