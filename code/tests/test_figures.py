@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from IPython import get_ipython
 
-from kl2dpo.figures import slider, _to_svg, triangle, use_book_style
+from kl2dpo.figures import _to_svg, slider, triangle, use_book_style
 
 
 def draw():

@@ -239,7 +239,8 @@ NUMBER = r"[Cc]hapter\s+(?P<number>\d+)"
 # [chapter 2](properties.ipynb), [the frontier](../kl/leash.ipynb#move-the-leash) of chapter 4, and
 # {eq}`of chapter 4 <eq-objective>`; in the package, chapter 4 of this course, *KL as a leash*.
 LINKED = re.compile(rf"\[[^\]]*{NUMBER}[^\]]*\]\((?P<target>[^)#\s]+)[^)\s]*\)", re.DOTALL)
-BARE = re.compile(r"\[(?P<number>\d+)\]\((?P<target>[^)#\s]+\.ipynb)[^)\s]*\)")  # chapters [6](…) and
+# chapters [6](the-model.ipynb) and [7](...)
+BARE = re.compile(r"\[(?P<number>\d+)\]\((?P<target>[^)#\s]+\.ipynb)[^)\s]*\)")
 BESIDE = re.compile(rf"\]\((?P<target>[^)#\s]+)[^)\s]*\)\**\s+(?:of|in|from)\s+{NUMBER}")
 ROLE = re.compile(rf"\{{[\w:]+\}}`[^`<]*{NUMBER}[^`<]*<(?P<target>[^`>]+)>`")
 NAMED = re.compile(rf"{NUMBER}\s+of\s+this\s+course,\s+\*(?P<title>[^*]+)\*")
