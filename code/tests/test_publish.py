@@ -249,7 +249,8 @@ def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
     box = page.select_one("article h1 + .chapter-facts")
     facts, needs = box.select("p")
     assert facts.get_text() == (
-        "6 minutes · optional · on the way: DPO in one hour (A section) · on the way: I train models"
+        "6 minutes · optional · part of DPO in one hour (A section)"
+        " · part of the way for those who train models"
     )
     assert needs.get_text().startswith("You need: the start, and ")
     assert [link["href"] for link in box.select("a")] == ["#a-section", "../home.html"]
@@ -259,7 +260,9 @@ def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
 def test_the_first_page_has_the_time_of_each_way_and_the_menu_what_is_optional(published):
     home = read(published, "chapters/home")
     ways = home.select_one("article h1 + .chapter-facts").get_text().strip()
-    assert ways == "The whole course: 6 minutes · DPO in one hour: 3 · I train models: 6"
+    assert ways == (
+        "Three ways: the whole course, 6 minutes · DPO in one hour, 3 · for those who train models, 6"
+    )
     assert home.select_one("nav .toctree-l1 em").parent.get_text() == "1. The first (optional)"
 
 

@@ -162,6 +162,12 @@ def test_page(path, tab, server, complaints):
     for width in (360, 320):
         tab.set_viewport_size({"width": width, "height": 740})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        # What the page hides where it ends cannot be scrolled to, and is not counted above.
+        ends = (
+            "[...document.querySelectorAll('.prev-next-area a')].map(a => [...a.children].at(-1))"
+        )
+        ends += ".map(part => part.getBoundingClientRect().right)"
+        assert all(end <= width for end in tab.evaluate(ends))
 
 
 @pytest.mark.parametrize("path", PAGES)
