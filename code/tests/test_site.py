@@ -48,6 +48,9 @@ ADDRESS = next(
     (base["href"].removesuffix("404.html") for base in parsed("404.html").select("base")), ""
 )
 
+# Whether the website knows its repository: then each notebook's page has a link that launches it.
+KNOWN = "https://mybinder.org/v2/" in str(parsed("chapters/home.html"))
+
 # Markup that should have become something else. Code is left out, and the source inside formulas.
 RAW = re.compile(r"\$|\\frac|\\mathrm|\{(?:eq|ref|numref|cite|prf:ref|doc)[:}]|\]\(|^:::|```", re.M)
 TEXT = """() => {
@@ -163,20 +166,21 @@ def test_page(path, tab, server, complaints):
         tab.set_viewport_size({"width": width, "height": 740})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         # What the page hides where it ends cannot be scrolled to, and is not counted above.
-        ends = (
-            "[...document.querySelectorAll('.prev-next-area a')].map(a => [...a.children].at(-1))"
-        )
-        ends += ".map(part => part.getBoundingClientRect().right)"
-        assert all(end <= width for end in tab.evaluate(ends))
+        links = "[...document.querySelectorAll('.prev-next-area a > *')]"
+        ends = tab.evaluate(links + ".map(part => part.getBoundingClientRect().right)")
+        assert all(end <= width for end in ends)
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_links_and_anchors_resolve(path):
     page = parsed(path)
     assert len(page.select("[id]")) == len(ids(path)), "an identifier that is not of one element"
+    launches = [a["href"] for a in page.select("a[href*='mybinder.org/v2']")]
+    notebook = path.removesuffix("html") + "ipynb"
+    assert all(link.endswith(notebook) for link in launches)
+    if path in NOTEBOOKS:
+        assert bool(launches) == KNOWN, "a launch link where, and only where, there is a repository"
     for element in page.select("a[href], area[href]"):
-        if "mybinder.org" in element["href"]:
-            assert element["href"].endswith(path.removesuffix("html") + "ipynb")
         target, anchor = urldefrag(urljoin(path, element["href"]))
         if urlsplit(target).scheme or element["href"] == "#":
             continue
