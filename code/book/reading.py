@@ -31,12 +31,16 @@ def minutes(node):
     return 0 if UNREAD & {*node["classes"]} else sum(map(minutes, node))
 
 
+def sections_of(document):
+    return {name: part for part in document.findall(nodes.section) for name in part["ids"]}
+
+
 def measure(app, document):
     """Note down the time of a page and of its sections, and say in the menu what is optional."""
     env = app.env
     page = env.metadata[env.docname]
-    sections = [(name, part) for part in document.findall(nodes.section) for name in part["ids"]]
-    page["minutes"] = {name: minutes(part) for name, part in [("", document), *sections]}
+    parts = {"": document} | sections_of(document)
+    page["minutes"] = {name: minutes(part) for name, part in parts.items()}
     page["course"] = json.loads(page.get("course", "{}"))
     if page["course"].get("optional"):
         title = next(env.tocs[env.docname].findall(nodes.reference))
@@ -56,14 +60,18 @@ def time_of(env, page, mark):
     return sum(measured.get(label, 0) for label in marks(env, page).get(mark, ()))
 
 
+def separated(facts, text):
+    return nodes.Text(" · " * bool(facts.children) + text)
+
+
 def add_facts(app, document, docname):
     """Begin a page that has marks with a box of them, and of its prerequisites."""
-    sections = {name: part for part in document.findall(nodes.section) for name in part["ids"]}
+    sections = sections_of(document)
     facts = nodes.paragraph()
     if docname == app.config.root_doc:
         for way, text in app.config.reading_ways.items():
             time = sum(time_of(app.env, page, way) for page in app.env.found_docs)
-            facts += nodes.Text(" · " * bool(facts.children) + text.format(minutes=f"{time:.0f}"))
+            facts += separated(facts, text.format(minutes=f"{time:.0f}"))
     for mark, labels in marks(app.env, docname).items():
         try:
             text = app.config.reading_marks[mark]
@@ -72,7 +80,7 @@ def add_facts(app, document, docname):
             logger.warning("neither a mark nor a section: %s", unknown, location=docname)
             continue
         time = f"{time_of(app.env, docname, mark):.0f}"
-        facts += nodes.Text(" · " * bool(facts.children) + text.format(minutes=time))
+        facts += separated(facts, text.format(minutes=time))
         for number, (label, title) in enumerate(titles):
             facts += nodes.Text(", " if number else " (")
             facts += nodes.reference("", "", *title, refid=label, internal=True)

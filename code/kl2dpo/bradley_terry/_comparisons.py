@@ -199,9 +199,9 @@ def of_tables(wins, ties, covariates):
 # The arguments
 
 
-def as_shaped(name, value, shape):
+def as_shaped(name, value, shape, *bounds):
     """`value` as an array of finite numbers of this shape, or broadcast to it."""
-    array = as_array(name, value)
+    array = as_array(name, value, *bounds)
     with suppress(ValueError):
         return np.broadcast_to(array, shape)
     raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
@@ -247,8 +247,8 @@ def covariates_of(covariates, shape):
     refuse(not isinstance(covariates, dict), "covariates", reprlib.repr(covariates), "a dictionary")
     values = np.empty((*shape, len(covariates)))
     for k, (name, value) in enumerate(covariates.items()):
-        x = as_array(f"covariates[{name!r}]", value, (">", -1e50), ("<", 1e50))
-        values[..., k] = as_shaped(f"covariates[{name!r}]", x, shape)
+        bounds = (">", -1e50), ("<", 1e50)
+        values[..., k] = as_shaped(f"covariates[{name!r}]", value, shape, *bounds)
     return tuple(covariates), values
 
 
