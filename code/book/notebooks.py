@@ -27,8 +27,10 @@ class FitToWebsite(SphinxTransform):
 
     def apply(self):
         for section in [*self.document.findall(nodes.section)]:
-            if any(isinstance(part, BOXES) for part in section[1:2]):
-                section.parent.replace(section, section[1:])
+            # A message says that a section of this name is there already.
+            parts = [part for part in section[1:] if not isinstance(part, nodes.system_message)]
+            if parts and isinstance(parts[0], BOXES):
+                section.parent.replace(section, parts)
                 met[BOXED] += 1
         for figure in self.document.findall(nodes.figure):
             if not [*figure.findall(nodes.caption)]:
