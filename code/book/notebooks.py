@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
-from sphinx_exercise.nodes import exercise_enumerable_node, solution_start_node
+from sphinx_exercise.nodes import exercise_enumerable_node, solution_node, solution_start_node
 from website.changes import expected, met
 
 BOXED = expected("a section of an exercise or a solution")
@@ -45,6 +45,15 @@ class FitToWebsite(SphinxTransform):
                 met[CAPTIONED] += 1
 
 
+def open_fold(translator, solution):
+    """A solution needs no script to fold, and a browser opens it where a link or its search leads."""
+    translator.body.append(translator.starttag(solution, "details", CLASS="admonition"))
+
+
+def close_fold(translator, solution):
+    translator.body.append("</details>\n")
+
+
 def installation(options):
     """The cell that gets the package, from the repository if that is known."""
     if not (url := options["repository_url"]):
@@ -71,4 +80,5 @@ def complete_copies(app, exception):
 
 def setup(app):
     app.add_transform(FitToWebsite)
+    app.add_node(solution_node, override=True, html=(open_fold, close_fold))
     app.connect("build-finished", complete_copies)

@@ -349,7 +349,8 @@ def test_each_solution_comes_after_the_last_exercise_with_links_both_ways(publis
     exercise, _ = exercises
     assert solution.select(f"a[href='#{exercise['id']}']")
     place = exercise.find_next_sibling()
-    assert place.select_one(f"a[href='#{solution['id']}']").text == "Solution to Exercise 1.1"
+    there = place.select_one(f"a[href='#{solution.section['id']}']")
+    assert there.text == "Solution to Exercise 1.1"
 
 
 @pytest.fixture(scope="module")
