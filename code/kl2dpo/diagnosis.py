@@ -44,7 +44,7 @@ class _Log:
         return np.array(rows).T
 
     def first(self, *names):
-        """The first record, if no step or only one has been taken: policy and reference agree."""
+        """The first record, if it shows the policy before the first step (TRL calls that step 1)."""
         step, *columns = self("step", *names, at_least=1)
         if step[0] > 1:
             raise _NotEnough("no record of step 0 or 1 (TRL: logging_first_step=True)")
@@ -59,10 +59,11 @@ class _Log:
 def _as_records(history):
     """The records of a log, each a dictionary of the names that are known here."""
     if isinstance(history, dict):
-        sizes = {name: np.size(column) for name, column in history.items() if np.ndim(column) == 1}
-        same = len(sizes) == len(history) and len(set(sizes.values())) < 2
+        columns = {name: column for name, column in history.items() if name in _KNOWN}
+        shapes = {np.shape(column) for column in columns.values()}
+        same = len(shapes) == 1 and len(*shapes) == 1
         refuse(not same, "history", reprlib.repr(history), "a dictionary of equally long columns")
-        history = [dict(zip(history, row)) for row in zip(*history.values())]
+        history = [dict(zip(columns, row)) for row in zip(*columns.values())]
     good = isinstance(history, list) and all(isinstance(record, dict) for record in history)
     refuse(not good, "history", reprlib.repr(history), "the history of train, or a list of records")
     records = []
@@ -195,12 +196,9 @@ def _stairs(log):
 
 
 def _margin_grows(log):
-    parts = [
-        np.array_split(column, 6)[3:] for column in log("rewards/margins", "loss", at_least=12)
-    ]
-    margins, loss = ([part.mean() for part in column] for column in parts)
-    gain = loss[0] - loss[-1]
-    grown = margins[-1] - margins[0]
+    columns = log("rewards/margins", "loss", at_least=12)
+    margins, loss = ([part.mean() for part in np.array_split(x, 6)[3:]] for x in columns)
+    gain, grown = loss[0] - loss[-1], margins[-1] - margins[0]
     if not log.sigmoid or min(np.diff(margins)) < 0.03 or gain > 0.03 * grown:
         return ""
     return f"the margin goes on from {margins[0]:.2f} to {margins[-1]:.2f}, the loss falls by {gain:.4f}"
@@ -308,7 +306,7 @@ def symptoms():
     decode the tokens under the mask: what the prompt adds cancels in the margin
     """
     *texts, rules = _columns("symptoms.csv").values()
-    return tuple(map(Symptom, *texts, [globals().get(rule) for rule in rules]))
+    return tuple(map(Symptom, *texts, [globals()[rule] if rule else None for rule in rules]))
 
 
 class Finding(NamedTuple):
