@@ -128,6 +128,7 @@ def audit(pairs, held_out=None, *, shown_first=None, length=None):
     for row, count in zip(rows, counts):
         labels[row] += int(count)
     ways: dict = {}  # of a pair: how often each of its two orders was labelled
+    labels = +labels  # without what has no count
     for (prompt, *answers), count in labels.items():
         if answers[0] != answers[1]:
             ways.setdefault((prompt, frozenset(answers)), []).append(count)
@@ -138,7 +139,7 @@ def audit(pairs, held_out=None, *, shown_first=None, length=None):
     if shown_first is not None:
         shown_first = as_array("shown_first", shown_first, (">=", 0), ("<=", 1), shape=(len(rows),))
     outside = None if held_out is None else _as_rows("held_out", held_out)
-    prompts = {prompt for prompt, *_ in rows}
+    prompts = {prompt for prompt, *_ in labels}
     return PairsAudit(
         comparisons=int(counts.sum()),
         identical=int(counts @ [row[1] == row[2] for row in rows]),

@@ -85,7 +85,7 @@ def trl_log(start, pairs, batch_size, epochs, *, logging_steps=1, held_out=None,
             means = dict(zip(NAMES, np.mean(since, axis=0)))
             records.append(means | {"step": step, "epoch": step / per_epoch, "grad_norm": 1.0})
             since = []
-        if held_out is not None and step % 25 == 0:
+        if held_out is not None and step % 20 == 0:
             beta = options["beta"]
             record = held_out_record(held_out, start, beta=beta)(policy)
             records.append(record | {"step": step, "epoch": step / per_epoch, "eval_runtime": 1.0})
@@ -338,7 +338,7 @@ STAIRS = "the loss falls in steps, at the epochs"
 def test_no_alarm_on_a_log_of_batches(logging_steps, seed):
     options = {"beta": 1.0, "learning_rate": 0.3, "held_out": written_pairs(1_000, 1)[0]}
     log = trl_log(
-        WRITER, written_pairs(1_800, 2)[0], 32, 2, logging_steps=logging_steps, seed=seed, **options
+        WRITER, written_pairs(1_800, 2)[0], 24, 2, logging_steps=logging_steps, seed=seed, **options
     )
     found = diagnose(log)
     assert found.findings == ()
