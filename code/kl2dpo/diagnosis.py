@@ -211,10 +211,10 @@ def _loss_rises(log):
 
 
 def _held_out_rises(log):
-    loss = log("eval_loss", at_least=4)[0]
-    if loss[-1] <= 1.03 * loss.min():
+    loss, last = log("eval_loss", at_least=4)[0], log.thirds("eval_loss", at_least=4)[0][-1]
+    if last <= 1.03 * loss.min():
         return ""
-    found = f"held-out loss {loss.min():.4f} in record {loss.argmin() + 1}, {loss[-1]:.4f} at last"
+    found = f"held-out loss {loss.min():.4f} at best, {last:.4f} in the last third"
     accuracies = [record.get("eval_rewards/accuracies", np.nan) for record in log.records]
     seen = [accuracy for accuracy in accuracies if np.isfinite(accuracy)]
     return found + (f", held-out accuracy {max(seen):.3f} at best, {seen[-1]:.3f}" if seen else "")
@@ -373,17 +373,18 @@ def diagnose(history, *, sigmoid=True, ceiling=None):
 
     Examples
     --------
-    A policy and a pair whose two answers are the same:
+    A pair whose two answers are the same, and a log with another reference:
 
     >>> from kl2dpo.policy import PreferencePairs, TabularPolicy, train
-    >>> history = train(TabularPolicy([[0.0, 0.0]]), PreferencePairs([0], [1], [1])).history
+    >>> same = PreferencePairs([0], [1], [1])
+    >>> history = train(TabularPolicy([[0.0, 0.0]]), same).history
     >>> for finding in diagnose(history).findings:
     ...     print(finding.symptom.name)
     the loss stays at ln 2
     both sides have the same answers
     the rewards stay 0
-    >>> print(diagnose([{"step": 1, "loss": 0.9, "rewards/chosen": 0.8, "rewards/rejected": 1.3}])
-    ...       .findings[0].evidence)
+    >>> record = {"step": 1, "loss": 0.9, "rewards/chosen": 0.8, "rewards/rejected": 1.3}
+    >>> print(diagnose([record]).findings[0].evidence)
     at the start the loss is 0.9000, the rewards are 0.800 and 1.300
     """
     if ceiling is not None:
