@@ -119,7 +119,7 @@ def _rewards_stay_zero(log):
 def _moves_at_ln2(log):
     sides = log(*_LOGPS, *_REWARDS, at_least=3)
     logps, rewards = sides[:2], sides[2:]
-    beta, apart = _slope(logps, rewards)
+    beta, apart, _ = _slope(logps, rewards)
     moved = np.abs(logps - logps[:, :1]).max()
     far = moved > 1 and apart < 0.05 * moved  # a fixed reference, so the same pairs each time
     if not far or not 0 < beta < 0.005:
@@ -524,10 +524,12 @@ def audit_log(history, *, beta=None):
 
 
 def _slope(logps, rewards):
-    """β by least squares, and by how much the logps of the reference move then."""
+    """β by least squares, how far the reference then moves, and what an error of 1 does to β."""
     x, y = (side - side.mean(axis=1, keepdims=True) for side in (logps, rewards))
-    beta = np.sum(x * y) / np.sum(x * x) if x.any() else 0.0
-    return beta, np.abs(x - y / beta).max() if beta > 0 else np.inf
+    if np.sum(x * y) <= 0:
+        return 0.0, np.inf, np.inf
+    beta = np.sum(x * y) / np.sum(x * x)
+    return beta, np.abs(x - y / beta).max(), 2 * np.abs(x).sum() / np.sum(x * x)
 
 
 def _reference(logps, rewards, beta):
@@ -535,10 +537,10 @@ def _reference(logps, rewards, beta):
     by_logps, by_rewards = max(map(_rounding, logps)), max(map(_rounding, rewards))
     way, error = np.ptp(logps, axis=1).max(), 0.0
     if beta is None:
-        beta, apart = _slope(logps, rewards)
+        beta, apart, leverage = _slope(logps, rewards)
         if way <= 4 * by_logps or apart > 0.05 * way:
             return None, None, None, None, []
-        error = float(2 * (by_rewards + beta * by_logps) / way)
+        error = float(leverage * (by_rewards + beta * by_logps))
     ref = logps - rewards / beta
     off = np.abs(ref - ref.mean(axis=1, keepdims=True)).max()
     rounding = 2 * (by_logps + by_rewards / beta) + error * np.abs(rewards).max() / beta**2
