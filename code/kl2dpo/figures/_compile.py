@@ -78,6 +78,11 @@ class Program:
         self.outputs.append((e, *output[1:]) if curve else e)
         return len(self.outputs) - 1
 
+    @property
+    def free_symbols(self):
+        outputs = (e[0] if isinstance(e, tuple) else e for e in self.outputs)
+        return set().union(*(e.free_symbols for e in outputs))
+
     @cached_property
     def _parts(self):
         """Names of expressions in the order of their use: sums and integrals, numbers, curves.
@@ -126,9 +131,7 @@ class Program:
         }
 
         def code(e):
-            e = e.replace(
-                lambda x: x.func in data, lambda x: sp.Function(data[x.func])(*x.args)
-            )
+            e = e.replace(lambda x: x.func in data, lambda x: sp.Function(data[x.func])(*x.args))
             try:
                 text = sp.jscode(e, user_functions=functions)
             except NotImplementedError as error:
