@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_array, as_count, as_number, refuse
+from kl2dpo._checks import as_array, as_count, as_logits, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -164,7 +164,8 @@ class BigramPolicy(_SoftmaxPolicy):
     Parameters
     ----------
     logits : array_like, shape (n_prompts, n_tokens, n_tokens)
-        ``logits[x, last, next]``, finite.
+        ``logits[x, last, next]``; -inf for a token that is never written there, which
+        training leaves at -inf.
     max_length : int
         Largest number of tokens (>= 1).
 
@@ -186,7 +187,10 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_tokens", "n_tokens"))
+        shape = ("n_prompts", "n_tokens", "n_tokens")
+        self.parameters = as_logits(
+            "logits", as_array("logits", logits, shape=shape, masked=True), -1
+        )
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -363,12 +367,15 @@ def train(
     as_count("log_every", log_every)
 
     policy, history = policy.copy(), dict[str, list]()
+    free = np.isfinite(policy.parameters) & np.isfinite(reference.parameters)
     direction = _Adam() if optimizer == "adam" else lambda gradient, step: gradient
     for step in range(steps + 1):
         with _divergence_at(step, history):
             if step > 0:
-                pull = ridge * (policy.parameters - reference.parameters)
-                downhill = direction(next(batches).gradient(policy) + pull, step)
+                pull = np.where(free, policy.parameters, 0) - np.where(
+                    free, reference.parameters, 0
+                )
+                downhill = direction(next(batches).gradient(policy) + ridge * pull, step)
                 policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
