@@ -26,17 +26,17 @@
   const finite = (numbers) => numbers.every(Number.isFinite);
 
   const wake = ([name, formulas, settle, maps, spec]) =>
-    document.querySelectorAll(`[data-live="${name}"]:not([data-awake])`).forEach((root) => {
-      root.dataset.awake = "";
-      const find = (what) => [...root.querySelectorAll(what)];
+    document.querySelectorAll(`[data-live="${name}"]:not([data-awake])`).forEach((host) => {
+      host.dataset.awake = "";
+      const find = (what) => [...host.querySelectorAll(what)];
       // The picture comes as an image, which a notebook without trust shows, too. Only elements can be moved.
-      const image = root.querySelector("img");
+      const image = host.querySelector("img");
       const source = decodeURIComponent(image.getAttribute("src").replace(/^[^,]*,/, ""));
       const svg = document.importNode(new DOMParser().parseFromString(source, "image/svg+xml").documentElement, true);
       image.replaceWith(svg);
       const fields = find("input, select");
       const plays = find("[data-play]");
-      const [said, noted, heard] = [".live-say", ".live-note", ".live-heard"].map((part) => root.querySelector(part));
+      const [said, noted, heard] = [".live-say", ".live-note", ".live-heard"].map((part) => host.querySelector(part));
       const { inputs, parts, axes } = spec;
       const calm = matchMedia("(prefers-reduced-motion: reduce)");
       let v = [...spec.start];
@@ -228,8 +228,8 @@
         });
       });
       // JupyterLab's shortcuts are not for these keys.
-      root.addEventListener("keydown", (event) => event.stopPropagation());
-      root.querySelector(".live-controls").style.display = "";
+      host.addEventListener("keydown", (event) => event.stopPropagation());
+      host.querySelector(".live-controls").style.display = "";
       fields.forEach((_, k) => show(k));
       if (spec.drag.length) draw();
     });
