@@ -1,5 +1,6 @@
 """What must hold for every notebook besides its outputs, which nbval compares."""
 
+import base64
 import getpass
 import re
 from functools import cache
@@ -106,11 +107,18 @@ def test_every_figure_is_named_captioned_and_described(notebook):
                     assert re.search(r'alt="[^"]{40}', image), image
 
 
-def test_every_picture_is_svg(code_cells):
+def test_every_picture_is_svg_and_seen_without_trust(code_cells):
     # nbval compares SVG, which is text, and ignores PNG and JPEG: a changed figure would pass.
+    # JupyterLab drops SVG and scripts of a notebook that it does not trust, and GitHub what styles
+    # SVG: both show an image.
     for cell in code_cells:
-        for mime, _ in data_of(cell):
+        for mime, content in data_of(cell):
             assert not mime.startswith("image/") or mime == "image/svg+xml", cell.source
+            if mime == "image/svg+xml":
+                image = base64.b64encode(content.encode()).decode()
+                assert (
+                    f'src="data:image/svg+xml;base64,{image}"' in dict(data_of(cell))["text/html"]
+                )
 
 
 def test_cells_are_short(code_cells):
