@@ -326,7 +326,7 @@ def _page(name, drawing, alt, sentence, told, groups, play, push, script):
     drawing.attrib |= {"role": "img", "aria-label": alt}
     ElementTree.register_namespace("", SVG[1:-1])
     source = ElementTree.tostring(drawing, encoding="unicode")
-    source = quote(re.sub(r"\s+", " ", source), safe=" /=:;,.()'!?*+-_&@$~|")
+    source = quote(re.sub("[ \n]+", " ", source), safe=" /=:;,.()'!?*+-_&@$~|")
     width, height = (round(float(drawing.get(size)) * 4 / 3) for size in ("width", "height"))
     controls = ""
     for label, folded in groups:
