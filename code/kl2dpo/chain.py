@@ -230,7 +230,7 @@ def expected_visits(transitions):
 
     References
     ----------
-    Kemeny and Snell (1960), *Finite Markov Chains*, chapter 3.
+    Kemeny and Snell (1960), *Finite Markov Chains*.
 
     Examples
     --------

@@ -143,9 +143,8 @@ class TabularPolicy(_SoftmaxPolicy):
 
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
-        totals = np.cumsum(self.probabilities(), axis=-1)
         prompts = self._as_prompts(prompts)
-        return _draw(totals[prompts], rng.random(len(prompts)))
+        return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
 
     def _cells(self, name, responses, m):
         cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
@@ -199,12 +198,14 @@ class BigramPolicy(_SoftmaxPolicy):
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
         prompts = self._as_prompts(prompts)
-        totals = np.cumsum(self.probabilities(), axis=-1)
+        n_tokens = self.parameters.shape[1]
+        probabilities = self.probabilities().reshape(-1, n_tokens)
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
         going = np.arange(len(prompts))
         for t in range(self.max_length):  # the column before the first is the last, still all 0
             u = rng.random(len(prompts))  # one for each response, so that equal seeds stay in step
-            responses[going, t] = _draw(totals[prompts[going], responses[going, t - 1]], u[going])
+            rows = n_tokens * prompts[going] + responses[going, t - 1]
+            responses[going, t] = _draw(probabilities, rows, u[going])
             going = going[responses[going, t] != 0]
         return responses
 
@@ -509,6 +510,12 @@ def _written(responses):
     return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
 
 
-def _draw(totals, u):
-    """One outcome for each row of cumulative probabilities, by a number from 0 to 1."""
-    return np.sum(totals[:, :-1] <= u[:, None] * totals[:, -1:], axis=-1)
+def _draw(probabilities, rows, u):
+    """One outcome of each of the rows of probabilities, by a number u from 0 to 1.
+
+    All rows are laid end to end, row k from k to k + 1, and u + k is looked up.
+    """
+    totals = np.cumsum(probabilities, axis=-1)
+    ends = totals / totals[:, -1:] + np.arange(len(totals))[:, None]
+    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * totals.shape[1]
+    return np.minimum(outcomes, totals.shape[1] - 1)  # where rounding made u a 1

@@ -166,7 +166,9 @@ def test_what_the_website_folds_is_folded_in_jupyterlab(notebook):
 
 
 CHAPTERS_WITH_NUMBERS = [
-    path for path in pages(".ipynb") if path.parent.name in ("kl", "bradley-terry", "dpo")
+    path
+    for path in pages(".ipynb")
+    if path.parent.name in ("kl", "bradley-terry", "dpo", "practice")
 ]
 
 
