@@ -80,7 +80,7 @@ def take_solutions(article):
     for solution in article.select(".solution"):
         title = escape(text_of(solution.select_one(".admonition-title")))
         taken.append(str(solution))
-        there = f'<p><a href="#{solution["id"]}">{title}</a></p>'
+        there = f'<p><a href="#{solution.section["id"]}">{title}</a></p>'
         solution.replace_with(BeautifulSoup(there, "html.parser"))
     return "".join(taken)
 
