@@ -20,7 +20,7 @@ from pypdf.generic import Fit
 
 HTML = Path(__file__).parents[3] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
-DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
+DROPPED = "script, button, dialog, a.headerlink, details.hide, .live-controls, .live-heard"
 
 
 def read(path):

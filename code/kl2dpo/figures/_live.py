@@ -374,7 +374,7 @@ def live(
     buttons += '<button type="button" data-to="start">Reset</button>'
     sentence = _written(say, first)
     # Room for the longest text, so that nothing below moves.
-    told = [text for _, text in notes + domain] + ["No finite next step: this one stays."] * bool(maps)
+    told = [text for _, text in notes + domain] + ["The next step has no finite value."] * bool(maps)
     lines = -(-len(sentence) // 36), max([-(-len(text) // 40) for text in told], default=0)
     here = Path(__file__).parent
     style, code = ((here / f"live.{x}").read_text(encoding="utf-8") for x in ("css", "js"))

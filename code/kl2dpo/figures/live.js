@@ -137,17 +137,15 @@
       const step = ([, places, f]) => {
         const next = f(settled(v));
         if (!finite(next)) {
-          note = "No finite next step: this one stays.";
+          note = "The next step has no finite value.";
           return false;
         }
         const before = v;
         v = [...v];
-        places.forEach((k, i) => {
-          const { low = -Infinity, high = Infinity } = inputs[k] ?? {};
-          v[k] = Math.min(high, Math.max(low, next[i]));
-        });
-        if (broken(formulas(settled(v)))) {
-          note = broken(formulas(settled(v)));
+        places.forEach((k, i) => (v[k] = next[i]));
+        const outside = inputs.some(({ low, high }, k) => v[k] < low || v[k] > high) && "Here the range of a control ends.";
+        note = outside || broken(formulas(settled(v))) || "";
+        if (note) {
           v = before;
           return false;
         }
