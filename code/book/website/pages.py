@@ -42,7 +42,9 @@ REPEATED = expected(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
 SOURCE = expected('role="doc-biblioentry"')
 
 # A live figure brings its styles and its script along, for notebooks; here they come once a page.
-LIVE = expected(r'<style>[^<]*</style><script>(?:(?!</script>).)*</script>\s*(?=<div class="kl2dpo-live")')
+LIVE = expected(
+    r'<style>[^<]*</style><script>(?:(?!</script>).)*</script>\s*(?=<div class="kl2dpo-live")'
+)
 
 # The theme's button for the search, with a name that hides the key that is shown on it.
 SEARCH = expected(r'(<button class="[^"]*\bsearch-button-field\b[^>]*) aria-label="[^"]*"')
