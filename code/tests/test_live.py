@@ -5,9 +5,12 @@ Every figure of the notebooks is found and tested here, and one that has all tha
 
 import copy
 import functools
+import gzip
 import hashlib
 import itertools
 import json
+import math
+import os
 import re
 import subprocess
 import sys
@@ -85,18 +88,17 @@ def everything(**changes):
         "drag": {dot: (a, None)},
         "shown": {area: sp.Eq(show, 1), across: n < 30},
         "notes": {n > 5: "Many wins."},
-        "domain": {n < 50: "Too many wins."},
+        "domain": {n < 50: "Too many wins for this picture."},
         "name": "everything",
         "alt": 'Everything "that" can <move>, in one figure.',
-        **{"n": n, "s": s, "z": z, "integral": integral},
+        "n": n,
+        "s": s,
+        "z": z,
+        "integral": integral,
         **changes,
     }
     say = "n {n:.0f}, s {s:.3f}, root {z:.5f}, integral {integral:.6f}."
     return fig, moves, inputs, say, arguments
-
-
-def drawn(case, figure, moves, inputs, say, arguments):
-    return case, live(figure, moves, inputs, say, **arguments)
 
 
 @functools.cache
@@ -201,7 +203,7 @@ def test_numbers_of_the_script_are_those_of_the_expressions(where, name):
     figure, script = made(where)[name][1], Script(where, name)
     points = [[*p, *_rest(figure.rest, p)] for p in points_of(figure, 200)]
     programs = {"formulas": figure.program} | {
-        f"maps[{j}][2]": step for j, step in enumerate(figure.steps.values())
+        f"maps[{j}][2]": step for j, (_, step) in enumerate(figure.steps.values())
     }
     programs |= {"settle": figure.rest[1]} if figure.rest[0] else {}
     for function, program in programs.items():
@@ -272,7 +274,7 @@ def still(html):
 
 def afresh(where, name, values):
     """The figure, drawn with these values as its start."""
-    (figure, moves, inputs, say, arguments), result = made(where)[name]
+    figure, moves, inputs, say, arguments = made(where)[name][0]
     values = iter(values)
 
     def moved(i):
@@ -333,7 +335,7 @@ def test_moved_is_drawn_afresh(where, name, tab):
     for width in (360, 1280):
         tab.set_viewport_size({"width": width, "height": 740})
         since = tab.evaluate(NOW)
-        controls, values = [], []
+        controls, values = [], []  # what the controls are told, and what that means
         for i in figure.inputs:
             steps = i.ticks if i.log else round((i.high - i.low) / i.step)
             position = int(rng.integers(steps + 1))
@@ -343,15 +345,18 @@ def test_moved_is_drawn_afresh(where, name, tab):
             values.append(value)
         values += figure.start[len(values) :]
         tab.evaluate(MOVE, controls)
-        checked = [values]
-        for step in [*figure.steps.values()][:1] if figure.steps else []:
+        if tab.locator("[data-to=step]").count():
+            places, step = next(iter(figure.steps.values()))
             tab.locator("[data-to=step]").click()
             after = [*values]
-            for place, u in zip(step.places, step.numpy([*values, *_rest(figure.rest, values)])):
+            for place, u in zip(places, step.numpy([*values, *_rest(figure.rest, values)])):
                 after[place] = u
-            checked = [after]
-        for values in checked:
-            assert_same_as_afresh(tab, where, name, values)
+            ends = [(i.low, i.high) for i in figure.inputs]
+            inside = np.isfinite(after).all() and all(
+                low <= u <= high for u, (low, high) in zip(after, ends)
+            )
+            values = after if inside else values
+        assert_same_as_afresh(tab, where, name, values)
         tab.locator("[data-to=start]").click()
         assert_same_as_afresh(tab, where, name, figure.start)
         assert tab.evaluate(SHIFT, since) <= 0.02
@@ -374,3 +379,293 @@ def assert_same_as_afresh(tab, where, name, values):
             else:
                 assert u == v, part
     assert tab.locator(".live-say").text_content() == sentence
+
+
+def build(**changes):
+    *case, arguments = everything(**changes)
+    with plt.rc_context():
+        use_book_style()
+        return live(*case, **arguments)
+
+
+def test_the_same_text_for_every_order_of_sets():
+    code = "import hashlib, test_live; print(hashlib.sha256(test_live.build().data.encode()).hexdigest())"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=Path(__file__).parent, capture_output=True, check=True, text=True,
+        ).stdout
+        for seed in ("1", "77")
+    }  # fmt: skip
+    assert found == {hashlib.sha256(build().data.encode()).hexdigest() + "\n"}
+
+
+@every_figure
+def test_is_small_asks_for_nothing_and_has_names_of_its_own(where, name):
+    page = published(where, name)
+    _, _, own = page.partition('<div class="kl2dpo-live"')
+    assert len(gzip.compress(own.encode())) < 25_000
+    picture, _ = still(page)
+    names = re.findall(r'\bid="([^"]*)"', picture)
+    assert names and len(names) == len({*names}) and all(i.startswith(f"{name}-") for i in names)
+    assert {*re.findall(r'(?:href="#|url\(#)([\w-]+)', picture)} <= {*names}
+    assert "<style" not in picture and "eval" not in own and "Function(" not in own
+    assert not re.search(r'https?:(?!//www.w3.org/2000/svg")', picture + page.replace("%22", '"'))
+
+
+def test_texts_are_escaped():
+    page = build(push={'<i>"Kick"': {s: s + 1}}, notes={n > 5: "</script><b>"}).data
+    assert page.count("</script>") == 2 and "<\\/script><b>" in page
+    assert "&lt;b&gt;&quot;two&quot;" in page and "&lt;i&gt;&quot;Kick&quot;" in page
+    assert 'alt="Everything &quot;that&quot; can &lt;move&gt;, in one figure."' in page
+    assert ElementTree.fromstring(still(page)[0]).get("aria-label").startswith('Everything "that"')
+
+
+def test_a_hidden_part_and_the_numbers_of_a_state_without_rest():
+    page = build(settle={z: (1, -z + n)}).data  # to and fro between 1 and 2
+    parts = parts_of(still(page)[0], "everything")
+    assert "root –" in still(page)[1].replace("\xa0", " ")
+    assert [part for part in parts if parts[part] is None] == ["everything-11"]
+    assert build(settle={z: (1, sp.log(z - n))}).at(n=2)["z"] != 0  # out of the domain at once
+
+
+def test_at_gives_the_numbers_of_other_settings():
+    figure = build()
+    integral = math.pi**0.5 / 2 * (math.erf(1.5) + math.erf(0.5))
+    assert figure.at() == pytest.approx({"n": 3, "s": 0, "z": 2, "integral": integral}, rel=1e-4)
+    assert figure.at(n=8, s=0.5)["z"] == pytest.approx(3)
+    with pytest.raises(ValueError, match="y.* no input and no state"):
+        figure.at(y=1)
+
+
+def test_places_are_those_of_matplotlib():
+    """Of areas and arrows, which are written anew, and on axes of every kind."""
+    with plt.rc_context():
+        use_book_style()
+        for scale, turned in itertools.product(("linear", "log"), (False, True)):
+            fig, ax = plt.subplots()
+            ax.set(xlim=(0.1, 10), ylim=(0.2, 3), xscale=scale, yscale=scale)
+            ticks = [0.3, 1, 3]
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_ticks(ticks, [*map(str, ticks)])
+                axis.set_ticks([], minor=True)
+                axis.set_inverted(turned)
+            arguments = {"arrowstyle": "-|>", "shrinkA": 3, "shrinkB": 5}
+            arrow = ax.annotate("", (1, 1), (1, 1), arrowprops=arguments)
+            (line,) = ax.plot([0.3, 2, 5], [0.3, 1, 2])
+            (dots,) = ax.plot(1, 1, "o")
+            area = ax.fill_between([1, 2], [0.5, 0.4], [1, 2])
+            moves = {
+                arrow: ([a, 2 * a], [a, 3 * a]),
+                dots: ([a, 2 * a], [a, 3 * a]),
+                area: ([1, 2, 2 * a], [0.5, 0.4, 0.4], [1, 2, a]),
+                line: ([1, 2, 2 * a, 2 * a, 2, 1], [0.5, 0.4, 0.4, a, 2, 1]),
+            }
+            inputs = [slide(a, "A", 0.2, 0.9, 0.7)]
+            page = live(fig, moves, inputs, "", name="places", alt="Places.").data
+            parts = parts_of(still(page)[0], "places")
+            shaft, (tail, tip) = parts["places-0"][0], parts["places-1"][1]
+            along = (tip - tail) / np.linalg.norm(tip - tail)
+            assert np.allclose(shaft[0], tail + 3 * along, atol=0.01)
+            assert np.allclose(shaft[3], tip - 5 * along, atol=0.01)
+            assert np.allclose(np.linalg.norm(shaft[2] - shaft[4]), 2 * 0.42 * 7, atol=0.02)
+            assert np.allclose(parts["places-2"][0], parts["places-3"][0], atol=0.01)
+
+
+def changed(**changes):
+    """The arguments of `everything`, some of them changed; a function gets what was there."""
+    figure, moves, inputs, say, arguments = everything()
+    dot = next(iter(moves))
+    call = {"figure": figure, "moves": moves, "inputs": inputs, "say": say, **arguments}
+    for key, value in changes.items():
+        call[key] = value(call[key], figure, dot) if callable(value) else value
+    return call
+
+
+def with_move(es):
+    return lambda moves, figure, dot: moves | {dot: es}
+
+
+def with_artist(make, es=(a, b)):
+    return lambda moves, figure, dot: moves | {make(figure.axes[0]): es}
+
+
+def with_input(i):
+    return lambda inputs, figure, dot: [*inputs, i]
+
+
+y = sp.Symbol("y", real=True)
+WRONG = {
+    "an input in no expression": ({"inputs": with_input(slide(y, "Y", 0, 1, 0))}, "y.*occur"),
+    "a state in no expression": ({"state": {s: 0, y: 0}}, "y.*occur"),
+    "a symbol that is no input": ({"moves": with_move((a, y))}, "has .'y'., expected inputs"),
+    "no JavaScript": ({"moves": with_move((a, sp.gamma(b)))}, "gamma.* no JavaScript"),
+    "another name in it": ({"moves": with_move((a, sp.I * b))}, "no JavaScript for .'I'"),
+    "None": ({"moves": with_move((a, None))}, "is None, expected an expression"),
+    "a generator": ({"moves": with_move((a, (u for u in [b])))}, "generator.* expected an expr"),
+    "a text": ({"moves": with_move((a, "b"))}, "expected an expression"),
+    "True": ({"moves": with_move((a, True))}, "expected an expression"),
+    "no pair": ({"moves": with_move(a)}, "expected a tuple"),
+    "three entries": ({"moves": with_move((a, b, a))}, "of 3 entries, expected 2, or 4"),
+    "more y than x": ({"moves": with_move((a, [b, b]))}, "as many x as y"),
+    "a curve over no symbol": ({"moves": with_move((a, b, 2, [1]))}, "over 2, expected over a sym"),
+    "an endless sum": ({"moves": with_move((a, sp.Sum(b**x, (x, 0, sp.oo))))}, "between two num"),
+    "a double integral": (
+        {"moves": with_move((a, sp.Integral(x * y, (x, 0, 1), (y, 0, 1))))}, "one variable"),
+    "a start outside": ({"start": 2}, "start of the input 'Y' is 2.0, expected a number <= 1"),
+    "a start off the steps": ({"start": 1 / 3}, "expected 0.0 plus steps of 0.01"),
+    "four digits": ({"start": 0.1234, "log": True, "low": 0.1}, "a number of three digits"),
+    "a legend": ({"moves": with_artist(lambda ax: ax.legend([], []))}, "expected bars, lines"),
+    "points of scatter": ({"moves": with_artist(lambda ax: ax.scatter(0, 0))}, "expected bars, li"),
+    "another figure": (
+        {"moves": with_artist(lambda ax: plt.figure().add_subplot().plot(0, 0)[0])}, "in the axes of"),
+    "a line in other coordinates": (
+        {"moves": with_artist(lambda ax: ax.axhline(0))}, "coordinates of the data"),
+    "an arrow with text": (
+        {"moves": with_artist(lambda ax: ax.annotate("x", (0, 0)))}, "an arrow without text"),
+    "an arrow of one point": (
+        {"moves": with_artist(lambda ax: ax.annotate("", (0, 0), (1, 1), arrowprops={}))},
+        "2 for an arrow"),
+    "text on two lines": (
+        {"moves": with_artist(lambda ax: ax.text(0, 0, "x\nx"))}, "one level line"),
+    "too few bars": ({"moves": with_artist(lambda ax: ax.bar([0, 1], 1), [a])}, "a list of 2"),
+    "a length on a log axis": (
+        {"moves": lambda moves, figure, dot: moves | {figure.axes[1].barh([0], 1): [a]}}, "pairs"),
+    "a symlog axis": (
+        {"moves": lambda moves, figure, dot: figure.axes[0].set_xscale("symlog") or moves}, "symlog"),
+    "mathtext": (
+        {"moves": lambda moves, figure, dot: figure.axes[0].set_xlabel("$x$") and moves}, "mathtext"),
+    "a start outside the axes": (
+        {"moves": lambda moves, figure, dot: figure.axes[0].set_xlim(8, 9) and moves}, "in the figure"),
+    "a field without a number": ({"say": "{y:.2f}"}, "'y', expected one of"),
+    "a number without a field": ({"y": a}, "expected a field for each"),
+    "another format": ({"say": "{n:d} {s:.1f} {z:.1f} {integral:.1f}"}, "'d', expected one such"),
+    "a name with a space": ({"name": "my figure"}, "small letters"),
+    "no input": ({"inputs": with_input(a)}, "a slide, count, choice or switch"),
+    "a symbol twice": ({"inputs": with_input(slide(a, "Y", 0, 1, 0))}, "each one once"),
+    "a map of no symbol": ({"push": {"Kick": {y: a}}}, "of .y., expected of inputs"),
+    "a condition that is none": ({"notes": {a: "A."}}, "a relation of SymPy"),
+    "shown, not moved": ({"shown": {None: a > 0}}, "an artist of moves"),
+    "a line that one cannot drag": (
+        {"drag": lambda drag, figure, dot: {figure.axes[0].lines[1]: (a, b)}}, "a line of one point"),
+    "dragged by a field": ({"drag": lambda drag, figure, dot: {dot: (n, None)}}, "symbols of slides"),
+    "a start outside the domain": ({"domain": {n > 5: "Too few."}}, "Too few.*expected one in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, message", WRONG.values(), ids=WRONG)
+def test_what_is_refused(changes, message):
+    with plt.rc_context(), pytest.raises(ValueError, match=message):
+        use_book_style()
+        if "start" in changes:
+            slide(y, "Y", **{"low": 0, "high": 1, **changes})
+        live(**changed(**changes))
+    plt.close("all")
+
+
+def test_keys_move_a_figure_and_go_no_farther(tab):
+    tab.set_content(HEAD + build().data)
+    tab.evaluate("document.addEventListener('keydown', () => { window.heard = true })")
+    sentence, field = tab.locator(".live-say"), tab.get_by_label("Second")
+    before = sentence.text_content(), tab.evaluate(SVG)
+    field.focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate(SVG) != before[1] and not tab.evaluate("window.heard")
+    assert re.fullmatch(r"0\.5\d+ nats", field.get_attribute("aria-valuetext"))
+    wins = tab.get_by_label("Wins")
+    for typed, used in [("8", "8"), ("", "8"), ("1e9", "8"), ("2.6", "3"), ("-4", "0")]:
+        wins.fill(typed)
+        wins.blur()
+        # With 60 the picture stays, and a note says why.
+        shown = "60" if typed == "1e9" else used
+        assert wins.input_value() == shown
+        assert f"n {used}," in sentence.text_content().replace("\xa0", " ")
+        assert ("Too many" in tab.locator(".live-note").inner_text()) == (typed == "1e9")
+    heard = tab.locator("[role=status]")
+    heard.filter(has_text="root 1.00000").wait_for(state="attached")
+
+
+def test_play_pause_reset_and_the_end_of_a_run(tab):
+    tab.set_content(HEAD + build().data)
+    sentence, note = tab.locator(".live-say"), tab.locator(".live-note")
+    play, start = tab.get_by_role("button", name="Go"), sentence.text_content()
+    play.click()
+    tab.get_by_role("button", name="Pause").click()
+    halfway = sentence.text_content()
+    assert halfway != start and play.is_visible()
+    tab.get_by_role("button", name="Break").click()
+    assert "no finite value" in note.inner_text() and sentence.text_content() == halfway
+    for _ in range(11):
+        tab.get_by_role("button", name="Kick").click()
+    assert "range of a control ends" in note.inner_text()
+    tab.get_by_role("button", name="Reset").click()
+    assert sentence.text_content() == start and not note.inner_text()
+    tab.emulate_media(reduced_motion="reduce")
+    play.click()  # at once
+    assert "s 1.000" in sentence.text_content().replace("\xa0", " ") and play.is_visible()
+
+
+def test_a_point_is_dragged(tab):
+    tab.set_content(HEAD + build().data)
+    box = tab.locator(".live-grip").bounding_box()
+    assert min(box["width"], box["height"]) >= 24
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x + 3, y + 3)
+    tab.mouse.down()
+    tab.mouse.move(x - 27, y + 40, steps=4)
+    tab.mouse.up()
+    tab.mouse.move(x - 90, y)
+    moved = tab.locator(".live-grip").bounding_box()
+    assert moved["x"] - box["x"] == pytest.approx(-30, abs=3)  # to the nearest step
+    assert moved["y"] == box["y"]
+    assert float(tab.get_by_label("First").input_value()) < 0.5
+
+
+NAMES = """() => [...document.querySelectorAll("input, select, button, summary")].map(part => ({
+  name: (part.labels?.[0] ?? part).textContent.trim(), tag: part.outerHTML.slice(0, 90),
+  width: part.getBoundingClientRect().width, height: part.getBoundingClientRect().height}))"""
+
+
+def test_all_figures_on_one_page(tab):
+    """Twice each: no identifier is of two figures, and each copy moves alone."""
+    pages = [published(*case) for case in FIGURES]
+    tab.set_content(HEAD + "".join(pages))
+    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(part => part.id)")
+    assert len(ids) == len({*ids})
+    tab.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    for control in tab.evaluate(NAMES):
+        assert control["name"] and min(control["width"], control["height"]) >= 24, control
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert tab.locator(".kl2dpo-live[data-awake]").count() == len(pages)
+    tab.set_content(HEAD + pages[0] + pages[0])
+    first, second = tab.locator("svg").all()
+    before = second.inner_html()
+    tab.get_by_label("First").first.press("ArrowRight")
+    assert first.inner_html() != before == second.inner_html()
+
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+
+
+def test_works_from_a_file_without_eval_and_without_a_script(tab, chromium, tmp_path):
+    page, policy = (
+        tmp_path / "page.html",
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+    )
+    page.write_text(HEAD.replace("<title", policy + "<title") + build().data, encoding="utf-8")
+    tab.goto(page.as_uri())
+    tab.get_by_label("First").press("ArrowRight")
+    assert "0.6 and" in tab.locator("#everything-4").text_content()
+    tab.wrong[:] = [
+        line for line in tab.wrong if "violates" not in line
+    ]  # the image, at once replaced
+    with chromium.new_context(java_script_enabled=False) as context:
+        plain = context.new_page()
+        page.write_text(HEAD + build().data, encoding="utf-8")
+        plain.goto(page.as_uri())
+        assert (
+            plain.locator("img").is_visible()
+            and "n\xa03" in plain.locator("p").first.text_content()
+        )
+        assert not plain.locator("input, select, button").filter(visible=True).count()

@@ -26,9 +26,9 @@ def describe(program, figure, axes, artist, es):
     what = f"the move of {artist}"
     bars = list(artist) if isinstance(artist, BarContainer) else []
     first = bars[0] if bars else artist
-    mine = getattr(first, "axes", None)
-    alien = mine is None or mine.figure is not figure
+    alien = getattr(first, "axes", None) not in figure.axes
     refuse(alien, "moves", artist, "artists in the axes of the figure")
+    mine = first.axes
     if mine not in axes:
         scales = {mine.name, mine.get_xscale(), mine.get_yscale()}
         refuse(scales - {"rectilinear", "linear", "log"}, "axes", scales, "linear or log")
@@ -41,7 +41,7 @@ def describe(program, figure, axes, artist, es):
 
     if bars:
         flat = artist.orientation == "horizontal"
-        log = "log" == (mine.get_xscale() if flat else mine.get_yscale())
+        log = (mine.get_xscale() if flat else mine.get_yscale()) == "log"
         bad = not isinstance(es, (list, tuple, np.ndarray, sp.MatrixBase)) or len(es) != len(bars)
         refuse(bad, what, es, f"a list of {len(bars)}, one for each bar")
         refuse(log and not all(isinstance(e, tuple) for e in es), what, es, "pairs, on a log axis")
@@ -51,10 +51,10 @@ def describe(program, figure, axes, artist, es):
 
     refuse(not isinstance(es, tuple), what, es, "a tuple")
     if isinstance(artist, Annotation):
-        bad = artist.get_text() or not artist.arrow_patch
+        bad = bool(artist.get_text()) or artist.arrow_patch is None
         refuse(bad, "moves", artist, "an arrow without text")
-        kind, n, arrow = "arrow", 2, artist.arrow_patch
-        part["gaps"] = [float(arrow.shrinkA), float(arrow.shrinkB)]
+        kind, n = "arrow", 2
+        part["gaps"] = [float(getattr(artist.arrow_patch, f"shrink{end}")) for end in "AB"]
     elif isinstance(artist, (Line2D, Text)):
         kind, n = ("line" if isinstance(artist, Line2D) else "text"), 2
         bad = artist.get_transform() != mine.transData
@@ -85,8 +85,9 @@ def describe(program, figure, axes, artist, es):
     return [(artist, part | {"kind": kind} | dict(zip("xyz", got)))]
 
 
-def _shaft_and_head(tail, tip, gaps):
+def _shaft_and_head(ends, gaps):
     """An arrow with a head of seven points at most, and a gap at tail and tip, as in the script."""
+    tail, tip = ends
     length = max(float(np.hypot(*(tip - tail))), 1e-9)
     along = (tip - tail) / length
     start, end = (gaps[0], length - gaps[1]) if length > sum(gaps) else (0, 0)
@@ -136,7 +137,7 @@ def draw(figure, parts, axes, out):
         if not there:
             # Drawn all the same, somewhere inside.
             hidden.add(part["id"])
-            numbers = {k: np.full(len(u), middle[k != "x"]) for k, u in numbers.items()}
+            numbers = {k: np.full(len(u), middle[int(k != "x")]) for k, u in numbers.items()}
         if part["kind"] == "bar":
             for k, u in numbers.items():
                 artist.set(**{k: u[0], "width" if k == "x" else "height": u[1] - u[0]})
@@ -171,20 +172,18 @@ def draw(figure, parts, axes, out):
             part["from"] = [round(float(_at(*p)), 3) for p in zip((X, Y), artist.get_position())]
         elif part["kind"] == "line":
             marks, points = len([*group.iter(f"{SVG}use")]), len(values(part["x"]))
-            refuse(marks not in (0, points), f"the start of {artist}", "outside", "in its axes")
+            refuse(marks not in (0, points), f"the start of {artist}", "outside", "in the figure")
         else:
             # matplotlib writes areas and arrows in more than one form; here they have one.
-            x, y = _at(X, values(part["x"])), _at(Y, values(part["y"]))
-            points = [*zip(x, y)]
-            if "z" in part:
-                points += [*zip(x, _at(Y, values(part["z"])))][::-1]
+            x, y, z = (values(part.get(k, [])) for k in "xyz")
+            outline = [*zip(_at(X, x), _at(Y, y)), *[*zip(_at(X, x), _at(Y, z))][::-1]]
             forms = [*group.iter(f"{SVG}use"), *group.iter(f"{SVG}path")]
-            given = {"d": _path(points) + "Z"}
+            given = {"d": _path(outline) + "Z"}
             given["style"] = next(form.get("style") for form in forms if form.get("style"))
             if part["kind"] == "arrow":
-                shaft, head = _shaft_and_head(*map(np.array, points), part["gaps"])
+                shaft, head = _shaft_and_head(np.array(outline), part["gaps"])
                 given["d"] = _path(shaft) + _path(head) + "Z"
-                colour = re.search(r"stroke: ([^;]*)", given["style"])[1]
+                [colour] = re.findall(r"stroke: ([^;]*)", given["style"])
                 given["style"] = given["style"].replace("fill: none", f"fill: {colour}")
             for element in group.iter():
                 given |= {k: v for k, v in element.attrib.items() if k == "clip-path"}
@@ -216,7 +215,7 @@ def _themed(svg, name):
     )
     root = ElementTree.fromstring(re.sub(r">\s+<", "><", svg))
     for size in ("width", "height"):
-        root.set(size, root.get(size).removesuffix("pt"))
+        root.set(size, root.get(size, "").removesuffix("pt"))
     # What an image has by itself, and an element takes from the page.
     root.attrib |= {
         "color": "#1f2937",

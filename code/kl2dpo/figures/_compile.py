@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import sympy as sp
@@ -28,20 +29,20 @@ def stored(values):
     >>> Program([k], loss(k) * 2).numpy([1])
     [1.0]
     """
-    return _table(tuple(float(f"{x:.9g}") for x in values))
-
-
-@cache
-def _table(values):
-    def at(k):
-        k = np.asarray(k)
-        inside = (k >= 0) & (k < len(values))
-        return np.where(inside, np.array(values)[np.where(inside, k, 0).astype(int)], np.nan)
-
-    at.values = values
+    table = _Table(tuple(float(f"{x:.9g}") for x in values))
     # Named by what it holds: SymPy takes functions of one name for one function.
-    name = hashlib.sha256(repr(values).encode()).hexdigest()[:12]
-    return implemented_function(f"stored_{name}", at)
+    name = hashlib.sha256(repr(table.values).encode()).hexdigest()[:12]
+    return implemented_function(f"stored_{name}", table)
+
+
+@dataclass(frozen=True)
+class _Table:
+    values: tuple
+
+    def __call__(self, k):
+        k = np.asarray(k)
+        inside = (k >= 0) & (k < len(self.values))
+        return np.where(inside, np.array(self.values)[np.where(inside, k, 0).astype(int)], np.nan)
 
 
 class _JavaScript(JavascriptCodePrinter):
@@ -53,6 +54,9 @@ class _JavaScript(JavascriptCodePrinter):
 
     def _print_Symbol(self, e):
         return self.names[e]
+
+    def _print_NaN(self, e):
+        return "NaN"
 
     def _print_AppliedUndef(self, e):
         # The tables of what is stored stand before the function.
@@ -66,7 +70,7 @@ class _JavaScript(JavascriptCodePrinter):
             raise ValueError(f"{e} has no JavaScript: {reason}") from None
         # Not all that has no JavaScript is refused: I, True and Sum are printed as they are.
         words = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", text))
-        if odd := words - {"Math", "Number", "d"} - {*map(str, self.names.values())}:
+        if odd := words - {"Math", "NaN", "Number", "d"} - {*map(str, self.names.values())}:
             raise ValueError(f"{e} has no JavaScript for {sorted(odd)}")
         return re.sub(r"\s+", " ", text)
 
@@ -118,7 +122,10 @@ class Program:
         A loop is [variable, what it runs over, {name: expression}]; the name of a sum is a symbol
         that stands for it in the others.
         """
-        sums, known, numbers, curves = {}, {}, {}, {}
+        sums: dict = {}
+        known: dict = {}
+        numbers: dict = {}
+        curves: dict = {}
 
         def plain(e):
             for part in sorted(e.atoms(sp.Integral, sp.Sum), key=sp.default_sort_key):
@@ -160,7 +167,8 @@ class Program:
             """What is computed before a loop over the variable, in it, and the last lines of it."""
             short, full = sp.cse([*named.values()], symbols=new, order="canonical")
             printer = _JavaScript(names | {variable: letter} | {t: str(t)[1:] for t, _ in short})
-            inside, lines = {variable}, ([], [])
+            inside = {variable}
+            lines: tuple = [], []
             for t, e in short:
                 moves = bool(inside & e.free_symbols)
                 inside |= {t} if moves else set()

@@ -67,8 +67,8 @@ class _Input:
     def control(self):
         """The control in HTML, which the script gives the rest."""
         label = f"<span>{html.escape(self.label)}</span>"
-        bounds = (0, self.ticks, 1) if self.log else (self.low, self.high, self.step)
-        bounds = ' min="{}" max="{}" step="{}" autocomplete="off"'.format(*bounds)
+        ends = (0, self.ticks, 1) if self.log else (self.low, self.high, self.step)
+        bounds = ' min="{}" max="{}" step="{}" autocomplete="off"'.format(*ends)
         field = {
             "range": f'{label}<input type="range"{bounds}><span aria-hidden="true"></span>',
             "number": f'{label}<input type="number" inputmode="numeric"{bounds}>',
@@ -233,18 +233,20 @@ def live(
     state, play, push, settle, drag, shown, notes, domain = map(dict, maps)
     good = re.fullmatch("[a-z][a-z0-9-]*", name)
     refuse(not good, "name", repr(name), "small letters, digits and hyphens")
-    groups = [i if isinstance(i, dict) else {"": [i]} for i in inputs]
-    groups = [(label, folded) for group in groups for label, folded in group.items()]
+    folds = (i if isinstance(i, dict) else {"": [i]} for i in inputs)
+    groups = [(label, folded) for fold in folds for label, folded in fold.items()]
     inputs = [i for _, folded in groups for i in folded]
     odd = [i for i in inputs if not isinstance(i, _Input)]
-    refuse(odd, "inputs", odd[:1], "a slide, count, choice or switch")
+    refuse(bool(odd), "inputs", odd[:1], "a slide, count, choice or switch")
     free = [*(i.symbol for i in inputs), *state]
     symbols = [*free, *settle]
     refuse(len({*symbols}) < len(symbols), "symbols", symbols, "each one once")
     start = [i.start for i in inputs] + [as_number(f"state {s}", x) for s, x in state.items()]
 
     # The program has an output for each number that something shows.
-    program, axes, parts, where = Program(symbols), [], [], {}
+    program, where = Program(symbols), {}
+    axes: list = []
+    parts: list = []
     for artist, es in moves.items():
         where[artist] = describe(program, figure, axes, artist, es)
         parts += where[artist]
@@ -252,7 +254,7 @@ def live(
         part |= {"id": f"{name}-{k}", "shown": None}
 
     def truth(what, condition):
-        good = isinstance(condition, (Boolean, bool))
+        good = isinstance(condition, (Boolean, bool)) and not isinstance(condition, sp.Symbol)
         refuse(not good, what, repr(condition), "a relation of SymPy")
         return program.add(what, sp.Piecewise((1, condition), (0, True)))
 
@@ -268,34 +270,39 @@ def live(
     steps = {
         label: _map(f"the map {label!r}", symbols, free, c) for label, c in (play | push).items()
     }
-    rest = _map("settle", symbols, [*settle], {s: e for s, (_, e) in settle.items()})
-    rest = [as_number(f"settle {s}", x) for s, (x, _) in settle.items()], rest
-    used = set().union(*(p.free_symbols for p in [program, rest[1], *steps.values()]))
+    _, settling = _map("settle", symbols, [*settle], {s: e for s, (_, e) in settle.items()})
+    rest = [as_number(f"settle {s}", x) for s, (x, _) in settle.items()], settling
+    used = set().union(
+        *(p.free_symbols for p in [program, rest[1], *(p for _, p in steps.values())])
+    )
     odd = [s for s in symbols if s not in used]
-    refuse(odd, "inputs and states", odd[:1], "symbols that occur in an expression")
+    refuse(bool(odd), "inputs and states", odd[:1], "symbols that occur in an expression")
     slides = {i.symbol: k for k, i in enumerate(inputs) if i.kind == "range"}
     drags = []
     for artist, pair in drag.items():
         part = where.get(artist, [(None, {})])[0][1]
-        refuse(part.get("kind") != "line" or part["x"][1:], "drag", artist, "a line of one point")
+        x = part["x"] if part.get("kind") == "line" else []
+        refuse(not isinstance(x, list) or len(x) != 1, "drag", artist, "a line of one point")
         odd = [s for s in pair if s is not None and s not in slides]
-        refuse(odd, "drag", odd[:1], "the symbols of slides, which keys move too")
+        refuse(bool(odd), "drag", odd[:1], "the symbols of slides, which keys move too")
         drags.append([[p for _, p in parts].index(part), *map(slides.get, pair)])
 
+    formulas = program.javascript  # refuses more than NumPy does
     first = program.numpy([*start, *_rest(rest, start)])
     bad = [text for slot, text in domain if not first[slot]]
-    refuse(bad, "the start", bad[:1], "one in the domain")
+    refuse(bool(bad), "the start", bad[:1], "one in the domain")
     drawing, spans = draw(figure, parts, axes, first)
     plt.close(figure)
     sentence = written(say, first)
     spec = {
-        "inputs": [i.spec for i in inputs], "start": start, "rest": rest[0], "axes": spans,
+        "inputs": [i.spec for i in inputs], "start": start, "axes": spans,
+        "rest": rest[0], "restOn": [k for k, s in enumerate(free) if s in settling.free_symbols],
         "parts": [part for _, part in parts], "say": say, "notes": notes, "domain": domain,
         "drag": drags,
     }  # fmt: skip
     compiled = [
-        _json(name), program.javascript, rest[1].javascript if settle else "null",
-        "[" + ",".join(f"[{_json(k)},{p.places},{p.javascript}]" for k, p in steps.items()) + "]",
+        _json(name), formulas, rest[1].javascript if settle else "null",
+        "[" + ",".join(f"[{_json(k)},{at},{p.javascript}]" for k, (at, p) in steps.items()) + "]",
         _json(spec),
     ]  # fmt: skip
     script = f"(window.kl2dpoLive??=[]).push([{','.join(compiled)}])".replace("</", "<\\/")
@@ -310,23 +317,22 @@ def _json(value):
 
 
 def _map(name, symbols, free, change):
-    """The program of a map {symbol: its next value}, with the places of what it changes."""
+    """Of a map {symbol: its next value}, the places of what it changes, and the program."""
     odd = [s for s in change if s not in free]
-    refuse(odd, name, f"of {odd[:1]}", f"of inputs and states: {free}")
+    refuse(bool(odd), name, f"of {odd[:1]}", f"of inputs and states: {free}")
     step = Program(symbols)
     for symbol, e in change.items():
         step.add(f"the next {symbol}", e)
-    step.places = [symbols.index(s) for s in change]
-    return step
+    return [symbols.index(s) for s in change], step
 
 
 def _page(name, drawing, alt, sentence, told, groups, play, push, script):
     """The figure in HTML. Without its script it is a still picture and a sentence."""
-    alt, sentence = html.escape(alt), html.escape(sentence)
     drawing.attrib |= {"role": "img", "aria-label": alt}
+    alt, sentence = html.escape(alt), html.escape(sentence)
     ElementTree.register_namespace("", SVG[1:-1])
     source = ElementTree.tostring(drawing, encoding="unicode")
-    source = quote(re.sub("[ \n]+", " ", source), safe=" /=:;,.()'!?*+-_&@$~|")
+    source = quote(re.sub("[ \n]+", " ", source), safe=" /=:;,.()'!?*+-_@$~|")
     width, height = (round(float(drawing.get(size)) * 4 / 3) for size in ("width", "height"))
     controls = ""
     for label, folded in groups:

@@ -11,7 +11,8 @@ from kl2dpo._checks import refuse
 
 def segments(name, text, slots):
     """A text with fields such as {kl:.3f}: texts, and pairs of the place of an output and digits."""
-    found, used = [], set()
+    found: list = []
+    used: list = []
     for before, key, form, _ in string.Formatter().parse(text):
         if key is None:
             found.append(before)
@@ -19,12 +20,12 @@ def segments(name, text, slots):
         # A number stays on the line of the word before it.
         found += [re.sub(" $", "\xa0", before)] if before else []
         key = key or str(len(used))
-        digits = re.fullmatch(r"\.(\d+)f", form)
+        digits = re.findall(r"^\.(\d+)f$", form or "")
         refuse(key not in slots, f"a field of {name}", repr(key), f"one of {[*slots]}")
         refuse(not digits, f"the format of {key!r} in {name}", repr(form), "one such as '.3f'")
-        found.append([slots[key], int(digits[1])])
-        used.add(key)
-    refuse(slots.keys() - used, name, repr(text), f"a field for each of {[*slots]}")
+        found.append([slots[key], int(digits[0])])
+        used.append(key)
+    refuse(slots.keys() - {*used}, name, repr(text), f"a field for each of {[*slots]}")
     return found
 
 

@@ -41,18 +41,24 @@
       const calm = matchMedia("(prefers-reduced-motion: reduce)");
       let v = [...spec.start];
       let running, timer;
+      let rested = {}; // where the map of `settle` came to rest, and on which values that depends
       let last = maps[0];
       let note = "";
 
       const settled = (values) => {
         if (!settle) return values;
-        let x = spec.rest;
-        for (let k = 0; k < REST && finite(x); k++) {
-          const before = x;
-          x = settle([...values, ...x]);
-          if (x.every((u, i) => Math.abs(u - before[i]) <= 1e-12 * (1 + Math.abs(u)))) return [...values, ...x];
+        const on = spec.restOn.map((k) => values[k]).join();
+        if (rested.on !== on) {
+          let x = spec.rest;
+          let moves = true;
+          for (let k = 0; moves && k < REST && finite(x); k++) {
+            const before = x;
+            x = settle([...values, ...x]);
+            moves = !x.every((u, i) => Math.abs(u - before[i]) <= 1e-12 * (1 + Math.abs(u)));
+          }
+          rested = { on, x: x.map((u) => (moves ? NaN : u)) };
         }
-        return [...values, ...x.map(() => NaN)];
+        return [...values, ...rested.x];
       };
 
       const element = Object.fromEntries(parts.map(({ id }) => [id, svg.getElementById(id)]));
