@@ -17,6 +17,10 @@ def pages(suffix):
     return [p for p in sorted(CHAPTERS.rglob(f"*{suffix}")) if ".ipynb_checkpoints" not in p.parts]
 
 
+NOTEBOOKS = pages(".ipynb")
+EVERYTHING = NOTEBOOKS + pages(".md")
+
+
 @cache
 def read(path):
     """A notebook, read once for all tests: none of them changes it."""
@@ -32,7 +36,7 @@ def text_of(path):
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-@pytest.fixture(params=pages(".ipynb"), ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return read(request.param)
 
@@ -49,9 +53,8 @@ def data_of(cell):
 
 def text_outputs(cell):
     """Every output of a cell that is text."""
-    return [output.text for output in cell.outputs if "text" in output] + [
-        content for mime, content in data_of(cell) if isinstance(content, str)
-    ]
+    printed = [output.text for output in cell.outputs if "text" in output]
+    return printed + [content for _, content in data_of(cell) if isinstance(content, str)]
 
 
 def test_is_executed_from_top_to_bottom(code_cells):
@@ -137,18 +140,7 @@ def test_what_the_website_folds_is_folded_in_jupyterlab(notebook):
         in_solution = in_solution or "{solution-start}" in cell.source
 
 
-CHAPTERS_WITH_NUMBERS = [
-    path for path in pages(".ipynb") if path.parent.name in ("kl", "bradley-terry", "dpo")
-]
-
-
-@pytest.mark.parametrize("path", CHAPTERS_WITH_NUMBERS, ids=lambda path: path.stem)
-def test_chapter_says_once_what_it_needs(path):
-    # The website puts this paragraph under the title, after the reading time.
-    assert len(re.findall(r"(?:^|\n\n)You need: .*\.(?:\n\n|$)", text_of(path))) == 1
-
-
-@pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: path.stem)
 def test_text_can_be_translated(path):
     # Footnotes and glued numbers break in a translated paragraph.
     assert not re.search(r"\[\^|\{glue", text_of(path))
@@ -172,23 +164,15 @@ def labels_of(path):
 
 
 def test_labels_are_unique_and_references_resolve():
-    everything = pages(".ipynb") + pages(".md")
-    labels = [label for path in everything for label in labels_of(path)]
+    labels = [label for path in EVERYTHING for label in labels_of(path)]
     assert len(labels) == len(set(labels)), sorted({x for x in labels if labels.count(x) > 1})
     bibliography = (CHAPTERS / "references.bib").read_text(encoding="utf-8")
     known = {"cite": set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))}
-    found = 0
-    for path in everything:
-        text = text_of(path)
-        for role, targets in REFERENCE.findall(text):
-            for target in targets.split(","):
-                assert target in known.get(role.split(":")[0], labels), (
-                    f"{path.name}: {role} {target}"
-                )
-                found += 1
-        for target in SOLUTION.findall(text):
-            assert target in labels, f"{path.name}: solution of {target}"
-    assert found > 0
+    text = "\n".join(map(text_of, EVERYTHING))
+    asked = [(role, target) for role, many in REFERENCE.findall(text) for target in many.split(",")]
+    asked += [("solution", target) for target in SOLUTION.findall(text)]
+    assert asked
+    assert not [(role, x) for role, x in asked if x not in known.get(role.split(":")[0], labels)]
 
 
 def anchors_of(path):
@@ -198,7 +182,7 @@ def anchors_of(path):
 
 
 def test_relative_links_resolve():
-    for path in pages(".ipynb") + pages(".md"):
+    for path in EVERYTHING:
         for target in LINK.findall(text_of(path)):
             if not re.match(r"[a-z]+:", target):
                 file, _, anchor = target.partition("#")
@@ -209,19 +193,18 @@ def test_relative_links_resolve():
 
 def test_references_render_in_jupyterlab_too():
     # JupyterLab knows the labels of one notebook only, and none in the metadata of its code cells.
-    for path in pages(".ipynb"):
+    for path in NOTEBOOKS:
         own = labels_of(path)
-        for role, target in REFERENCE.findall(text_of(path)):
-            assert role not in ("numref", "cite:t"), f"{path.name}: {role} {target}"
+        assert not {"numref", "cite:t"} & {role for role, _ in REFERENCE.findall(text_of(path))}, (
+            path
+        )
         for role, target in re.findall(r"\{(ref|eq|prf:ref)\}`([\w-]+)`", text_of(path)):
             assert target in own, f"{path.name}: {role} {target} of another page has no text"
 
 
 def test_table_of_contents_lists_every_page():
     listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    present = [
-        p.relative_to(ROOT).with_suffix("").as_posix() for p in pages(".ipynb") + pages(".md")
-    ]
+    present = [path.relative_to(ROOT).with_suffix("").as_posix() for path in EVERYTHING]
     assert sorted(listed) == sorted(present)
 
 
@@ -235,6 +218,12 @@ def chapters():
     return {path: (number, title) for number, (path, title) in enumerate(zip(paths, titles), 1)}
 
 
+@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
+def test_chapter_says_once_what_it_needs(path):
+    # The website puts this paragraph under the title, after the reading time.
+    assert len(re.findall(r"(?:^|\n\n)You need: .*\.(?:\n\n|$)", text_of(path))) == 1
+
+
 NUMBER = r"[Cc]hapter\s+(?P<number>\d+)"
 # [chapter 2](properties.ipynb), [the frontier](../kl/leash.ipynb#move-the-leash) of chapter 4, and
 # {eq}`of chapter 4 <eq-objective>`; in the package, chapter 4 of this course, *KL as a leash*.
@@ -244,17 +233,15 @@ BARE = re.compile(r"\[(?P<number>\d+)\]\((?P<target>[^)#\s]+\.ipynb)[^)\s]*\)")
 BESIDE = re.compile(rf"\]\((?P<target>[^)#\s]+)[^)\s]*\)\**\s+(?:of|in|from)\s+{NUMBER}")
 ROLE = re.compile(rf"\{{[\w:]+\}}`[^`<]*{NUMBER}[^`<]*<(?P<target>[^`>]+)>`")
 NAMED = re.compile(rf"{NUMBER}\s+of\s+this\s+course,\s+\*(?P<title>[^*]+)\*")
-ROW = re.compile(r"^\| *(?P<number>\d+) *\| *\[(?P<title>[^\]]+)\]", re.MULTILINE)
 LOOSE = re.compile(r"[Cc]hapters?\s+(\d+)")
 
 
 @cache
 def page_of_label():
-    everything = pages(".ipynb") + pages(".md")
-    return {label: path.resolve() for path in everything for label in labels_of(path)}
+    return {label: path.resolve() for path in EVERYTHING for label in labels_of(path)}
 
 
-@pytest.mark.parametrize("path", pages(".ipynb") + pages(".md"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: path.stem)
 def test_number_of_a_chapter_is_that_of_the_page_beside_it(path):
     rest, compared, wrong = text_of(path), set(), []
     for form in (LINKED, BARE, BESIDE, ROLE):
@@ -279,16 +266,15 @@ def test_number_of_a_chapter_is_that_of_the_page_beside_it(path):
 
 def test_number_and_title_of_a_chapter_in_the_package_and_the_readme():
     titles = dict(chapters().values())
-    package = [
-        path for name in ("kl2dpo", "examples") for path in (ROOT / "code" / name).glob("*.py")
-    ]
-    for path in [ROOT / "README.md", *package]:
+    folders = ROOT / "code" / "kl2dpo", ROOT / "code" / "examples"
+    for path in [
+        ROOT / "README.md",
+        *(path for folder in folders for path in folder.rglob("*.py")),
+    ]:
         text = path.read_text(encoding="utf-8")
-        for form in (NAMED, ROW):
-            for match in form.finditer(text):
-                title = " ".join(match["title"].split())
-                assert title == titles[int(match["number"])], f"{path.name}: {match[0]}"
-            text = form.sub("", text)
+        for match in NAMED.finditer(text):
+            title = " ".join(match["title"].split())
+            assert title == titles[int(match["number"])], f"{path.name}: {match[0]}"
         # In a reference, "2nd ed., chapter 10" is a chapter of a book.
-        loose = LOOSE.findall(re.sub(r"ed\., chapter \d+", "", text))
+        loose = LOOSE.findall(NAMED.sub("", re.sub(r"ed\., chapter \d+", "", text)))
         assert not loose, f"{path.name}: {loose} without a title"
