@@ -126,7 +126,9 @@ class Program:
         }
 
         def code(e):
-            e = e.replace(lambda x: x.func in data, lambda x: sp.Function(data[x.func])(*x.args))
+            e = e.replace(
+                lambda x: x.func in data, lambda x: sp.Function(data[x.func])(*x.args)
+            )
             try:
                 text = sp.jscode(e, user_functions=functions)
             except NotImplementedError as error:

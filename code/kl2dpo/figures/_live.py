@@ -52,9 +52,7 @@ class _Input:
         step = as_number(f"step of {name}", self.step, (">", 0))
         start = as_number(f"start of {name}", self.start, (">=", low), ("<=", high))
         for word, x in [("start", start), ("high", high)]:
-            on_step = (
-                float(f"{x:.3g}") == x if self.log else abs((x - low) / step % 1 - 0.5) > 0.499
-            )
+            on_step = float(f"{x:.3g}") == x if self.log else abs((x - low) / step % 1 - 0.5) > 0.499
             expected = "a number of three digits" if self.log else f"{low} plus steps of {step}"
             refuse(not on_step, f"{word} of {name}", x, expected)
 
@@ -376,9 +374,7 @@ def live(
     buttons += '<button type="button" data-to="start">Reset</button>'
     sentence = _written(say, first)
     # Room for the longest text, so that nothing below moves.
-    told = [text for _, text in notes + domain] + ["No finite next step: this one stays."] * bool(
-        maps
-    )
+    told = [text for _, text in notes + domain] + ["No finite next step: this one stays."] * bool(maps)
     lines = -(-len(sentence) // 36), max([-(-len(text) // 40) for text in told], default=0)
     here = Path(__file__).parent
     style, code = ((here / f"live.{x}").read_text(encoding="utf-8") for x in ("css", "js"))
@@ -427,21 +423,14 @@ def _part(id, program, figure, axes, artist, es):
         odd = log and not all(isinstance(e, tuple) for e in es)
         refuse(odd, f"the move of {artist}", "a length, on a logarithmic axis", "pairs (low, high)")
         pairs = [e if isinstance(e, tuple) else (0, e) for e in es]
-        refuse(
-            len(pairs) != len(artist),
-            "moves",
-            f"{len(pairs)} lengths",
-            f"{len(artist)}, of the bars",
-        )
+        refuse(len(pairs) != len(artist), "moves", f"{len(pairs)} lengths", f"{len(artist)}, of the bars")
         low, high = map(slots, zip(*pairs))
         part |= {"kind": "bars", "low": low, "high": high, "flat": flat}
         for k, bar in enumerate(artist):
             bar.set_gid(f"{id}-{k}")
         return part
     if isinstance(artist, Annotation):
-        refuse(
-            artist.get_text() or not artist.arrow_patch, "moves", artist, "an arrow without text"
-        )
+        refuse(artist.get_text() or not artist.arrow_patch, "moves", artist, "an arrow without text")
         kind, n = "arrow", 2
         artist.arrow_patch.set_gid(id)
     elif isinstance(artist, Text):
@@ -458,23 +447,14 @@ def _part(id, program, figure, axes, artist, es):
         n = 3 if isinstance(artist, PolyCollection) else 2
         artist.set_gid(id)
     else:
-        raise ValueError(
-            f"{artist} cannot be moved, expected bars, a line, an area, an arrow or a text"
-        )
+        raise ValueError(f"{artist} cannot be moved, expected bars, a line, an area, an arrow or a text")
     part["kind"] = kind
     if len(es) == n + 2:
         *es, over, values = es
-        refuse(
-            not isinstance(over, sp.Symbol), f"the curve of {artist}", f"over {over!r}", "a symbol"
-        )
+        refuse(not isinstance(over, sp.Symbol), f"the curve of {artist}", f"over {over!r}", "a symbol")
         got = [program.add(f"the curve of {artist}", (e, over, values)) for e in es]
     else:
-        refuse(
-            len(es) != n,
-            f"the move of {artist}",
-            f"{len(es)} entries",
-            f"{n}, or {n + 2} for a curve",
-        )
+        refuse(len(es) != n, f"the move of {artist}", f"{len(es)} entries", f"{n}, or {n + 2} for a curve")
         got = [slots(e) for e in es]
         odd = len({*map(len, got)}) > 1 or (kind == "arrow" and len(got[0]) != 2)
         refuse(odd, f"the move of {artist}", "points of unequal number", "x and y for each point")
@@ -536,10 +516,7 @@ def _draw(figure, moves, parts, axes, out, name):
             if key == "id" and not value.startswith(f"{name}-m"):
                 element.set(key, f"{name}-{value}")
             element.set(key, re.sub(r"^((?:url\()?)#", rf"\1#{name}-", element.get(key)))
-        if (
-            element.get("id", "").removeprefix(f"{name}-") not in meant
-            and element.get("id") not in meant
-        ):
+        if element.get("id", "").removeprefix(f"{name}-") not in meant and element.get("id") not in meant:
             element.attrib.pop("id", None)
     for style in root.iter(f"{SVG}defs"):
         for rule in style.findall(f"{SVG}style"):  # it would hold for the whole page
@@ -589,9 +566,7 @@ def _draw(figure, moves, parts, axes, out, name):
             # matplotlib writes areas and arrows in more than one form; here they have one.
             points = [(at(X, x), at(Y, y)) for x, y in zip(values(part["x"]), values(part["y"]))]
             if "z" in part:
-                points += [
-                    (at(X, x), at(Y, z)) for x, z in zip(values(part["x"]), values(part["z"]))
-                ][::-1]
+                points += [(at(X, x), at(Y, z)) for x, z in zip(values(part["x"]), values(part["z"]))][::-1]
             group = groups[part["id"]]
             forms = [*group.iter(f"{SVG}use"), *group.iter(f"{SVG}path")]
             style = next(e.get("style") for e in forms if e.get("style"))
@@ -615,6 +590,4 @@ def _draw(figure, moves, parts, axes, out, name):
 
 def _text(element):
     ElementTree.register_namespace("", SVG[1:-1])
-    return re.sub(r"\s+", " ", ElementTree.tostring(element, encoding="unicode")).replace(
-        "> <", "><"
-    )
+    return re.sub(r"\s+", " ", ElementTree.tostring(element, encoding="unicode")).replace("> <", "><")
