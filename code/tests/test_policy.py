@@ -619,7 +619,7 @@ def test_a_token_that_is_never_written_stays_so(optimizer):
         policy, pairs, beta=0.5, optimizer=optimizer, learning_rate=0.05, steps=20, ridge=0.01
     )
     assert np.array_equal(trained.parameters == -np.inf, logits == -np.inf)
-    assert np.isfinite(history["kl"]).all() and 0 < history["kl"][-1]
+    assert np.isfinite(history["kl"]).all() and history["kl"][-1] > 0
     # A logit of -800 is the same policy in floating point.
     near = BigramPolicy(np.maximum(logits, -800), max_length=5)
     options = {"beta": 0.5, "optimizer": optimizer, "learning_rate": 0.05, "steps": 20}
@@ -627,7 +627,7 @@ def test_a_token_that_is_never_written_stays_so(optimizer):
         train(policy, pairs, **options).policy.probabilities(),
         train(near, pairs, **options).policy.probabilities(),
     )
-    with pytest.raises(ValueError, match="log_prob.* is -inf"):
+    with pytest.raises(ValueError, match=r"^policy_chosen\[0\] is -inf"):
         train(policy, PreferencePairs([0], [[2, 0, 0, 0, 0]], [[1, 0, 0, 0, 0]]))
     with pytest.raises(ValueError, match="^the largest of logits.* is -inf"):
         BigramPolicy(np.full((1, 2, 2), -np.inf), 3)
