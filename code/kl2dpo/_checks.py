@@ -1,5 +1,6 @@
 """Argument checks, done once at the door of every public function."""
 
+import contextlib
 import itertools
 import reprlib
 
@@ -56,6 +57,21 @@ def as_count(name, value, at_least=1):
     if not isinstance(value, (int, np.integer)) or value < at_least:
         raise ValueError(f"{name} is {value!r}, expected an integer >= {at_least}")
     return int(value)
+
+
+def as_indices(name, value, shape, below):
+    """Return `value` as an array of integers from 0 to below - 1, of this shape."""
+    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
+    refuse(indices % 1 != 0, name, indices, "an integer")
+    return indices.astype(np.intp)
+
+
+def as_shaped(name, value, shape, *bounds):
+    """Return `value` as an array within the bounds, of this shape or broadcast to it."""
+    array = as_array(name, value, *bounds)
+    with contextlib.suppress(ValueError):
+        return np.broadcast_to(array, shape)
+    raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
 def as_slices(name, value, axis, masked=False):

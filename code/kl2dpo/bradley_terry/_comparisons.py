@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from kl2dpo._checks import as_array, check_labels, refuse
+from kl2dpo._checks import as_array, as_shaped, check_labels, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 # While log-strengths differ by less, squares of their exponentials are floats.
@@ -192,14 +192,6 @@ def of_tables(wins, ties, covariates):
 
 
 # The arguments
-
-
-def as_shaped(name, value, shape, *bounds):
-    """`value` as an array of finite numbers of this shape, or broadcast to it."""
-    array = as_array(name, value, *bounds)
-    with suppress(ValueError):
-        return np.broadcast_to(array, shape)
-    raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
 def as_counts(name, value):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_count, as_number, check_labels, refuse
+from kl2dpo._checks import as_count, as_number, as_shaped, check_labels, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_tables, names_of, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_tables, names_of, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
