@@ -207,9 +207,9 @@ def as_wins(name, value, shape):
     square = wins.ndim > 1 and wins.shape[-2] == wins.shape[-1] > 1
     good = square and (wins.ndim == 2 or "..." in shape)
     refuse(not good, name, f"shape {wins.shape}", f"{shape} with n >= 2", "has")
-    *_, rows, columns = [], [], *map(list, getattr(value, "axes", ()))
-    found = f"rows {some(rows)} and columns {some(columns)}"
-    refuse(rows != columns, name, found, "the same", "has")
+    axes = [list(labels) for labels in getattr(value, "axes", [()])]
+    found = f"rows {some(axes[0])} and columns {some(axes[-1])}"
+    refuse(axes[0] != axes[-1], name, found, "the same", "has")
     refuse((wins > 0) & np.eye(wins.shape[-1], dtype=bool), name, wins, "0 on the diagonal")
     return wins
 
@@ -273,10 +273,8 @@ def names_of(names, wins, n_items):
 def indices_of(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
     different, first, second = numbered(winners=winners, losers=losers)
-    good, found = (
-        len(first) == len(second) > 0,
-        f"{len(first)} entries and losers has {len(second)}",
-    )
+    good = len(first) == len(second) > 0
+    found = f"{len(first)} entries and losers has {len(second)}"
     refuse(not good, "winners", found, "the same number, at least one", "has")
     types = sorted({type(label).__name__ for label in different})
     found = f"labels of type {' and '.join(types)}"
@@ -285,8 +283,8 @@ def indices_of(winners, losers):
     with suppress(TypeError):
         labels = sorted(different)
     place = dict(zip(labels, count()))
-    place = np.array([place[label] for label in different])
-    first, second = place[first], place[second]
+    ranks = np.array([place[label] for label in different])
+    first, second = ranks[first], ranks[second]
     k = (first == second).argmax()
     same = first[k] == second[k]
     refuse(same, f"losers[{k}]", labels[second[k]], "another item than the winner")
