@@ -24,11 +24,8 @@ LOCK = [Requirement(line) for line in lines("requirements.lock")]
 
 def locked():
     """Versions in the lock that apply to this Python and this system."""
-    return {
-        canonicalize_name(entry.name): str(entry.specifier)[2:]
-        for entry in LOCK
-        if entry.marker is None or entry.marker.evaluate()
-    }
+    here = [entry for entry in LOCK if entry.marker is None or entry.marker.evaluate()]
+    return {canonicalize_name(entry.name): str(entry.specifier)[2:] for entry in here}
 
 
 def needed():

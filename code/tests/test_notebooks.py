@@ -119,13 +119,11 @@ def test_cells_are_short(code_cells):
 
 
 def test_no_cell_ends_in_a_semicolon(code_cells):
-    for cell in code_cells:
-        assert not cell.source.rstrip().endswith(";"), cell.source
+    assert not [cell.source for cell in code_cells if cell.source.rstrip().endswith(";")]
 
 
 def test_code_is_interrupted_by_text(notebook):
-    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
-    assert "cccc" not in kinds
+    assert "cccc" not in "".join(cell.cell_type[0] for cell in notebook.cells)
 
 
 def test_solution_is_in_one_fold_in_jupyterlab(notebook):
@@ -160,9 +158,7 @@ def test_text_can_be_translated(path):
     assert not re.search(r"\[\^|\{glue", text_of(path))
 
 
-LABEL = re.compile(
-    r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$|^\$\$ \(([\w-]+)\)$", re.MULTILINE
-)
+LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$|^\$\$ \(([\w-]+)\)$")
 REFERENCE = re.compile(r"\{(ref|numref|eq|prf:ref|cite:\w+)\}`(?:[^`<]*<)?([^`>]+)>?`")
 SOLUTION = re.compile(r"\{solution-start\} ([\w-]+)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
