@@ -3,6 +3,8 @@
 This module needs matplotlib and SymPy, so ``import kl2dpo`` does not import it.
 """
 
+import base64
+
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython import get_ipython
@@ -16,10 +18,20 @@ from kl2dpo.figures._svg import to_svg
 __all__ = ["choice", "count", "live", "slide", "stored", "switch", "triangle", "use_book_style"]
 
 
+def _to_outputs(figure, **_):
+    """SVG, and the same as an image in HTML: what sanitises an output drops one and keeps the other."""
+    svg = to_svg(figure)  # once: to draw a figure moves its parts a little
+    data = base64.b64encode(svg.encode()).decode()
+    alt = "The figure that the text describes, above its caption"
+    image = f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}"/>'
+    return {"image/svg+xml": svg, "text/html": image}
+
+
 def use_book_style():
     """Draw the figures of this notebook as the course draws them: its style, as SVG.
 
-    SVG is sharp at every size, and it is text: a test can compare it.
+    SVG is sharp at every size, and it is text: a test can compare it. An image in HTML
+    stands beside it, for a notebook without trust and for GitHub.
 
     Examples
     --------
@@ -28,9 +40,9 @@ def use_book_style():
     'kl2dpo'
     """
     plt.style.use("kl2dpo.book")
-    set_matplotlib_formats("svg")
+    set_matplotlib_formats()  # none of its own
     if shell := get_ipython():
-        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _to_outputs)
 
 
 def triangle(axes, names="ABC"):

@@ -2,35 +2,41 @@
 (() => {
   const KEEP = 5000; // Steps after which a map that does not come to rest is paused.
   const REST = 10000; // As in Python.
-  const fixed = (x, n) =>
-    Number.isFinite(x) ? x.toFixed(n).replace("-", "−") : Number.isNaN(x) ? "–" : x > 0 ? "∞" : "−∞";
+  const fixed = (x, n) => {
+    if (!Number.isFinite(x)) return Number.isNaN(x) ? "–" : x > 0 ? "∞" : "−∞";
+    const text = x.toFixed(n);
+    return text.replace("-", /[1-9]/.test(text) ? "−" : "");
+  };
   const at = ([p, q, low, high, log], u) => p + ((q - p) * ((log ? Math.log10(u) : u) - low)) / (high - low);
   const back = ([p, q, low, high, log], t) => {
     const u = low + ((high - low) * (t - p)) / (q - p);
     return log ? 10 ** u : u;
   };
   const path = (points) => "M" + points.map((p) => p.map((u) => u.toFixed(2)).join(" ")).join("L");
-  const arrow = ([[a, b], [x, y]]) => {
+  // Shaft and head, as in Python: seven points long at most, with a gap at tail and tip.
+  const arrow = ([[a, b], [x, y]], [before, after]) => {
     const length = Math.max(Math.hypot(x - a, y - b), 1e-9);
-    const [u, v] = [x - a, y - b].map((d) => (d / length) * Math.min(7, length));
-    const [p, q] = [x - u, y - v];
-    const [s, t] = [v * 0.42, -u * 0.42];
-    return path([[a, b], [p, q]]) + path([[p + s, q + t], [x, y], [p - s, q - t]]) + "Z";
+    const [u, v] = [(x - a) / length, (y - b) / length];
+    const [start, end] = length > before + after ? [before, length - after] : [0, 0];
+    const base = Math.max(end - 7, start);
+    const on = (t, side = 0) => [a + u * t + v * side, b + v * t - u * side];
+    const wide = 0.42 * (end - base);
+    return path([on(start), on(base)]) + path([on(base, wide), on(end), on(base, -wide)]) + "Z";
   };
   const finite = (numbers) => numbers.every(Number.isFinite);
 
   const wake = ([name, formulas, settle, maps, spec]) =>
-    document.querySelectorAll(`[data-live="${name}"]:not([data-awake])`).forEach((root) => {
-      root.dataset.awake = "";
-      const find = (what) => [...root.querySelectorAll(what)];
+    document.querySelectorAll(`[data-live="${name}"]:not([data-awake])`).forEach((host) => {
+      host.dataset.awake = "";
+      const find = (what) => [...host.querySelectorAll(what)];
       // The picture comes as an image, which a notebook without trust shows, too. Only elements can be moved.
-      const image = root.querySelector("img");
+      const image = host.querySelector("img");
       const source = decodeURIComponent(image.getAttribute("src").replace(/^[^,]*,/, ""));
       const svg = document.importNode(new DOMParser().parseFromString(source, "image/svg+xml").documentElement, true);
       image.replaceWith(svg);
       const fields = find("input, select");
       const plays = find("[data-play]");
-      const [said, noted, heard] = [".live-say", ".live-note", ".live-heard"].map((part) => root.querySelector(part));
+      const [said, noted, heard] = [".live-say", ".live-note", ".live-heard"].map((part) => host.querySelector(part));
       const { inputs, parts, axes } = spec;
       const calm = matchMedia("(prefers-reduced-motion: reduce)");
       let v = [...spec.start];
@@ -49,45 +55,40 @@
         return [...values, ...x.map(() => NaN)];
       };
 
-      const groups = {};
-      const put = (id, shown, d, points = []) => {
-        const group = (groups[id] ??= svg.getElementById(id));
-        group.style.visibility = shown ? "" : "hidden";
-        if (!shown) return;
+      const element = Object.fromEntries(parts.map(({ id }) => [id, svg.getElementById(id)]));
+      const write = (segments, out) => segments.map((s) => (Array.isArray(s) ? fixed(out[s[0]], s[1]) : s)).join("");
+
+      const move = (part, out) => {
+        const { id, kind } = part;
+        const [X, Y] = axes[part.axes];
+        const places = (slots, span) =>
+          slots && (Array.isArray(slots) ? slots.map((slot) => out[slot]) : out[slots]).map((u) => at(span, u));
+        const x = places(part.x, X) ?? part.sides;
+        const y = places(part.y, Y) ?? part.sides;
+        const z = places(part.z, Y) ?? [];
+        const there = (part.shown === null || out[part.shown]) && finite([...x, ...y, ...z]);
+        const group = element[id];
+        group.style.visibility = there ? "" : "hidden";
+        if (!there) return;
+        const points = x.map((u, k) => [u, y[k]]);
+        if (kind === "text") {
+          const shift = points[0].map((u, k) => (u - part.from[k]).toFixed(3));
+          group.setAttribute("transform", `translate(${shift.join(" ")})`);
+          if (part.say) group.querySelector("text").textContent = write(part.say, out);
+          return;
+        }
+        const d = {
+          line: () => path(points),
+          bar: () => path([points[0], [x[1], y[0]], points[1], [x[0], y[1]]]) + "Z",
+          area: () => path(points.concat(z.map((u, k) => [x[k], u]).reverse())) + "Z",
+          arrow: () => arrow(points, part.gaps),
+        }[kind]();
         group.querySelectorAll(":scope > path").forEach((line) => line.setAttribute("d", d));
         group.querySelectorAll("use").forEach((mark, k) => {
           mark.setAttribute("x", points[k][0].toFixed(3));
           mark.setAttribute("y", points[k][1].toFixed(3));
         });
-      };
-      const write = (segments, out) => segments.map((s) => (Array.isArray(s) ? fixed(out[s[0]], s[1]) : s)).join("");
-
-      const move = (part, out) => {
-        const { id, kind, low, high, flat, box } = part;
-        const [X, Y] = axes[part.axes];
-        const there = part.shown === undefined || out[part.shown];
-        if (kind === "bars") {
-          box.forEach(([l, r], k) => {
-            const [a, b] = [low[k], high[k]].map((slot) => at(flat ? X : Y, out[slot]));
-            const corners = flat ? [[a, l], [b, l], [b, r], [a, r]] : [[l, a], [r, a], [r, b], [l, b]];
-            put(`${id}-${k}`, there && finite([a, b]), path(corners) + "Z");
-          });
-          return;
-        }
-        const all = (slots, span) =>
-          slots && (Array.isArray(slots) ? slots.map((slot) => out[slot]) : out[slots]).map((u) => at(span, u));
-        const [x, y, z] = [all(part.x, X), all(part.y, Y), all(part.z, Y)];
-        const shown = there && finite([...x, ...y, ...(z ?? [])]);
-        const points = x.map((u, k) => [u, y[k]]);
-        if (kind === "line") put(id, shown, path(points), points);
-        else if (kind === "arrow") put(id, shown, shown && arrow(points));
-        else if (kind === "fill") put(id, shown, path(points.concat(z ? x.map((u, k) => [u, z[k]]).reverse() : [])) + "Z");
-        else {
-          put(id, shown);
-          if (shown) groups[id].setAttribute("transform", `translate(${points[0].map((u, k) => (u - part.from[k]).toFixed(3)).join(" ")})`);
-          if (part.say) groups[id].querySelector("text").textContent = write(part.say, out);
-        }
-        if (part.grip && shown) points[0].forEach((u, k) => part.grip.setAttribute(["cx", "cy"][k], u));
+        if (part.grip) points[0].forEach((u, k) => part.grip.setAttribute(["cx", "cy"][k], u));
       };
 
       const broken = (out) => spec.domain.find(([slot]) => !out[slot])?.[1];
@@ -137,17 +138,15 @@
       const step = ([, places, f]) => {
         const next = f(settled(v));
         if (!finite(next)) {
-          note = "No finite next step: this one stays.";
+          note = "The next step has no finite value.";
           return false;
         }
         const before = v;
         v = [...v];
-        places.forEach((k, i) => {
-          const { low = -Infinity, high = Infinity } = inputs[k] ?? {};
-          v[k] = Math.min(high, Math.max(low, next[i]));
-        });
-        if (broken(formulas(settled(v)))) {
-          note = broken(formulas(settled(v)));
+        places.forEach((k, i) => (v[k] = next[i]));
+        const outside = inputs.some(({ low, high }, k) => v[k] < low || v[k] > high) && "Here the range of a control ends.";
+        note = outside || broken(formulas(settled(v))) || "";
+        if (note) {
           v = before;
           return false;
         }
@@ -208,7 +207,7 @@
         part.grip = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         part.grip.setAttribute("r", 14);
         part.grip.setAttribute("class", "live-grip");
-        svg.getElementById(part.id).append(part.grip);
+        element[part.id].append(part.grip);
         let from;
         const place = ({ clientX, clientY }) => {
           const { x, y } = new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
@@ -229,8 +228,8 @@
         });
       });
       // JupyterLab's shortcuts are not for these keys.
-      root.addEventListener("keydown", (event) => event.stopPropagation());
-      root.querySelector(".live-controls").style.display = "";
+      host.addEventListener("keydown", (event) => event.stopPropagation());
+      host.querySelector(".live-controls").style.display = "";
       fields.forEach((_, k) => show(k));
       if (spec.drag.length) draw();
     });
