@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_count, as_number, refuse
+from kl2dpo._checks import as_count, as_indices, as_number, refuse
 from kl2dpo.bradley_terry import win_probability
 
 __all__ = ["Battles", "Corpus", "HomeTable", "TrlRuns", "WinTable"]
@@ -187,9 +187,8 @@ class Corpus(NamedTuple):
         >>> forest().texts([[69, 25, 60, 0], [69, 75, 75, 75]])
         ['the fox sleeps', 'the very very very ...']
         """
-        rows = as_array("responses", responses, (">=", 0), ("<", len(self.words)), shape=("m", "n"))
         texts = []
-        for row in rows.astype(int):
+        for row in as_indices("responses", responses, ("m", "n"), len(self.words)):
             end = np.append(np.flatnonzero(row == 0), len(row))[0]
             open_end = [] if end < len(row) else ["..."]
             texts.append(" ".join([self.words[k] for k in row[:end]] + open_end))

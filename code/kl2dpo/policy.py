@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_array, as_count, as_logits, as_number, refuse
+from kl2dpo._checks import as_array, as_count, as_indices, as_logits, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -109,7 +109,7 @@ class _SoftmaxPolicy:
         return _Tokens(cells, written)
 
     def _as_prompts(self, prompts):
-        return _as_indices("prompts", prompts, ("m",), len(self.parameters))
+        return as_indices("prompts", prompts, ("m",), len(self.parameters))
 
 
 class TabularPolicy(_SoftmaxPolicy):
@@ -147,7 +147,7 @@ class TabularPolicy(_SoftmaxPolicy):
         return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
 
     def _cells(self, name, responses, m):
-        cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
+        cells = as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
         return cells, np.ones(cells.shape, dtype=bool)
 
 
@@ -217,10 +217,7 @@ class BigramPolicy(_SoftmaxPolicy):
 
     def _cells(self, name, responses, m):
         n_tokens = self.parameters.shape[1]
-        responses = _as_indices(name, responses, (m, self.max_length), n_tokens)
-        written = _written(responses)
-        refuse((responses != 0) & ~written, name, responses, "0 after the end")
-        last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
+        last, responses, written = as_bigrams(name, responses, (m, self.max_length), n_tokens)
         return n_tokens * last + responses, written
 
     def kl_from(self, reference):
@@ -498,11 +495,12 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _as_indices(name, value, shape, below):
-    """Return `value` as indices from 0 to below - 1."""
-    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
-    refuse(indices % 1 != 0, name, indices, "an integer")
-    return indices.astype(np.intp)
+def as_bigrams(name, value, shape, n_tokens):
+    """The last and the next token at each place of the responses, and where one is written."""
+    responses = as_indices(name, value, shape, n_tokens)
+    written = _written(responses)
+    refuse((responses != 0) & ~written, name, responses, "0 after the end")
+    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
 
 
 def _written(responses):
