@@ -88,13 +88,15 @@ def audit(pairs, held_out=None, *, shown_first=None, length=None):
     Notes
     -----
     Two labels of a pair agree with probability :math:`p^2 + (1 - p)^2`; `agreement` estimates
-    its mean, which bounds the floor of the loss and the ceiling of the accuracy (chapter 12). In a
-    pair of equally good answers in random order, the chosen one was shown first in half of
-    the comparisons, with a standard error of :math:`1 / (2 \sqrt m)`, if nobody minds the order.
+    its mean, which bounds the floor of the loss and the ceiling of the accuracy (chapter 12 of this
+    course, *A run, and how to read it*). In a pair of equally good answers in random order, the
+    chosen one was shown first in half of the comparisons, with a standard error of
+    :math:`1 / (2 \sqrt m)`, if nobody minds the order.
 
     A ranking of K answers gives :math:`K (K - 1) / 2` pairs, but no more than K answers were
     judged: its pairs are not independent. Standard errors that count pairs are too small; count
-    prompts (chapter 9). `most_pairs` shows it: 6 for a ranking of four.
+    prompts (chapter 9 of this course, *Ranking real things*). `most_pairs` shows it: 6 for a
+    ranking of four.
 
     Examples
     --------
