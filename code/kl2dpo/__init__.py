@@ -19,8 +19,8 @@ policy
 chain
     A policy that writes word by word, with an exact optimum for rewards of words.
 figures
-    The look of the course's figures, and a slider for static pages. It needs
-    matplotlib, so it is imported only by name: ``import kl2dpo.figures``.
+    The look of the course's figures, and figures that a reader moves. It needs
+    matplotlib and SymPy, so it is imported only by name: ``import kl2dpo.figures``.
 """
 
 from kl2dpo import bradley_terry, chain, datasets, dpo, kl, policy, rlhf
