@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
-from sphinx_exercise.nodes import exercise_enumerable_node, solution_start_node
+from sphinx_exercise.nodes import exercise_enumerable_node, solution_node, solution_start_node
 from website.changes import expected, met
 
 BOXED = expected("a section of an exercise or a solution")
@@ -27,8 +27,10 @@ class FitToWebsite(SphinxTransform):
 
     def apply(self):
         for section in [*self.document.findall(nodes.section)]:
-            if any(isinstance(part, BOXES) for part in section[1:2]):
-                section.parent.replace(section, section[1:])
+            # A message says that a section of this name is there already.
+            parts = [part for part in section[1:] if not isinstance(part, nodes.system_message)]
+            if parts and isinstance(parts[0], BOXES):
+                section.parent.replace(section, parts)
                 met[BOXED] += 1
         for figure in self.document.findall(nodes.figure):
             if not [*figure.findall(nodes.caption)]:
@@ -41,6 +43,15 @@ class FitToWebsite(SphinxTransform):
                 below.remove(next(below.findall(nodes.strong)))
                 figure += nodes.caption("", "", *below)
                 met[CAPTIONED] += 1
+
+
+def open_fold(translator, solution):
+    """A solution needs no script to fold, and a browser opens it where a link or its search leads."""
+    translator.body.append(translator.starttag(solution, "details", CLASS="admonition"))
+
+
+def close_fold(translator, solution):
+    translator.body.append("</details>\n")
 
 
 def installation(options):
@@ -69,4 +80,5 @@ def complete_copies(app, exception):
 
 def setup(app):
     app.add_transform(FitToWebsite)
+    app.add_node(solution_node, override=True, html=(open_fold, close_fold))
     app.connect("build-finished", complete_copies)

@@ -9,10 +9,18 @@ sample. Divergences are in nats, and `beta` is in units of reward per nat.
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_count, as_number, as_probabilities, refuse
+from kl2dpo._checks import (
+    as_array,
+    as_count,
+    as_indices,
+    as_number,
+    as_probabilities,
+    as_shaped,
+    refuse,
+)
 from kl2dpo.bradley_terry import win_probability
 from kl2dpo.kl import kl_divergence
-from kl2dpo.policy import BigramPolicy, PreferencePairs, _as_indices, _written
+from kl2dpo.policy import BigramPolicy, PreferencePairs, as_bigrams
 
 __all__ = ["bigram_policy", "bigram_probabilities", "chain_divergence", "count_features"]
 __all__ += ["expected_total", "expected_visits", "labelled_pairs", "optimal_transitions"]
@@ -56,8 +64,8 @@ def count_features(responses, labels):
            [0., 0., 1.],
            [1., 0., 1.]])
     """
-    labels = _as_indices("labels", labels, ("n_tokens", "n_tokens"), np.inf)
-    last, responses, written = _as_bigrams("responses", responses, len(labels))
+    labels = as_indices("labels", labels, ("n_tokens", "n_tokens"), np.inf)
+    last, responses, written = as_bigrams("responses", responses, ("m", "max_length"), len(labels))
     m, n_features = len(responses), int(labels.max()) + 1
     cells = labels[last, responses] + n_features * np.arange(m)[:, None]
     counts = np.bincount(cells[written], minlength=m * n_features)
@@ -91,7 +99,7 @@ def response_totals(responses, table):
     array([-2., -4.])
     """
     table = as_array("table", table, shape=("n_tokens", "n_tokens"))
-    last, responses, written = _as_bigrams("responses", responses, len(table))
+    last, responses, written = as_bigrams("responses", responses, ("m", "max_length"), len(table))
     return np.sum(table[last, responses] * written, axis=1)
 
 
@@ -230,7 +238,7 @@ def expected_visits(transitions):
 
     References
     ----------
-    Kemeny and Snell (1960), *Finite Markov Chains*, chapter 3.
+    Kemeny and Snell (1960), *Finite Markov Chains*.
 
     Examples
     --------
@@ -271,7 +279,7 @@ def expected_total(transitions, table):
     5.0
     """
     transitions = _as_chain("transitions", transitions)
-    table = _as_table("table", table, transitions)
+    table = as_shaped("table", table, transitions.shape)
     return float(_visits(transitions) @ np.sum(transitions * table, axis=1))
 
 
@@ -436,7 +444,7 @@ def smallest_beta(transitions, reward):
     0.0
     """
     transitions = _as_chain("transitions", transitions)
-    reward = _as_table("reward", reward, transitions)
+    reward = as_shaped("reward", reward, transitions.shape)
     size = np.abs(reward).max() or 1.0
     low, high = 0.0, 1 / size  # of 1 / beta
     while _log_growth(transitions, reward, high) < 0:
@@ -508,23 +516,6 @@ def _as_chain(name, value):
     return chain
 
 
-def _as_bigrams(name, value, n_tokens):
-    """The last and the next token at each place of the responses, and where one is written."""
-    responses = _as_indices(name, value, ("m", "max_length"), n_tokens)
-    written = _written(responses)
-    refuse((responses != 0) & ~written, name, responses, "0 after the end")
-    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
-
-
-def _as_table(name, value, chain):
-    """Return `value` as a finite number for each bigram."""
-    table = as_array(name, value)
-    try:
-        return np.broadcast_to(table, chain.shape)
-    except ValueError:
-        raise ValueError(f"{name} has shape {table.shape}, expected {chain.shape}") from None
-
-
 def _visits(chain):
     inner = np.eye(len(chain) - 1) - chain[1:, 1:].T
     return np.append(1.0, np.linalg.solve(inner, chain[0, 1:]))
@@ -541,7 +532,7 @@ def _log_growth(chain, reward, t):
 def _tilt(transitions, reward, beta):
     """The transitions times e^{reward / beta}, and v: the sum of what may follow each token."""
     chain, beta = _as_chain("transitions", transitions), as_number("beta", beta, (">", 0))
-    reward = _as_table("reward", reward, chain)
+    reward = as_shaped("reward", reward, chain.shape)
     if _log_growth(chain, reward, 1 / beta) >= 0:
         raise ValueError(
             f"no optimum at beta = {beta:g}: the sum over responses diverges, since a loop pays "

@@ -1,4 +1,4 @@
-"""The data of the course: tables of comparisons, an arena, two runs of TRL, and sentences."""
+"""The data of the course: comparisons, a simulated arena, runs of TRL, sentences, public logs."""
 
 import csv
 from importlib.resources import files
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_array, as_count, as_number, refuse
+from kl2dpo._checks import as_count, as_indices, as_number, refuse
 from kl2dpo.bradley_terry import win_probability
 
 __all__ = ["Battles", "Corpus", "HomeTable", "TrlRuns", "WinTable"]
-__all__ += ["arena", "baseball", "citations", "football", "forest", "trl_football"]
+__all__ += ["arena", "baseball", "citations", "football", "forest", "public_logs", "trl_football"]
 
 
 class WinTable(NamedTuple):
@@ -187,9 +187,8 @@ class Corpus(NamedTuple):
         >>> forest().texts([[69, 25, 60, 0], [69, 75, 75, 75]])
         ['the fox sleeps', 'the very very very ...']
         """
-        rows = as_array("responses", responses, (">=", 0), ("<", len(self.words)), shape=("m", "n"))
         texts = []
-        for row in rows.astype(int):
+        for row in as_indices("responses", responses, ("m", "n"), len(self.words)):
             end = np.append(np.flatnonzero(row == 0), len(row))[0]
             open_end = [] if end < len(row) else ["..."]
             texts.append(" ".join([self.words[k] for k in row[:end]] + open_end))
@@ -242,6 +241,44 @@ def forest():
     words = (".", *sorted({word for text in texts for word in text.split()}))
     longest = max(len(text.split()) for text in texts)
     return Corpus(words, Corpus(words, np.empty(0)).tokens(texts, longest + 1))
+
+
+def public_logs():
+    """Logs of DPO that people have published, as they printed them.
+
+    Returns
+    -------
+    dict
+        From the name of a log to its records, each a dictionary with the names of TRL, as in
+        ``trainer.state.log_history``. What was not printed is not there.
+
+    Notes
+    -----
+    ``zephyr-7b-beta`` and ``zephyr-7b-alpha`` are the tables of the model cards of two models,
+    trained for three epochs and for one. The others were shown by people who asked what is wrong, in
+    issues of these repositories: ``dpo-36`` (eric-mitchell/direct-preference-optimization),
+    ``trl-1236`` and ``trl-1311`` (huggingface/trl), ``llms-tool-46`` (stanleylsx/llms_tool) and
+    ``eto-14`` (Yifan-Song793/ETO); a few records of each. The steps of ``trl-1236`` follow from
+    the learning rates in its records.
+
+    References
+    ----------
+    Tunstall et al. (2023), *Zephyr: Direct Distillation of LM Alignment*.
+
+    Examples
+    --------
+    >>> logs = public_logs()
+    >>> {name: len(records) for name, records in logs.items()}
+    {'zephyr-7b-beta': 58, 'zephyr-7b-alpha': 19, 'dpo-36': 2, 'trl-1236': 9, 'trl-1311': 3, 'llms-tool-46': 4, 'eto-14': 1}
+    >>> logs["dpo-36"][0]["eval_rewards/chosen"]
+    -1.6413846015930176
+    """
+    columns = _columns("public_logs.csv")
+    names = columns.pop("log")
+    logs: dict[str, list] = {name: [] for name in names}
+    for name, row in zip(names, zip(*columns.values())):
+        logs[name].append({key: float(value) for key, value in zip(columns, row) if value})
+    return logs
 
 
 class Battles(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_array, as_count, as_logits, as_number, refuse
+from kl2dpo._checks import as_array, as_count, as_indices, as_logits, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -109,7 +109,7 @@ class _SoftmaxPolicy:
         return _Tokens(cells, written)
 
     def _as_prompts(self, prompts):
-        return _as_indices("prompts", prompts, ("m",), len(self.parameters))
+        return as_indices("prompts", prompts, ("m",), len(self.parameters))
 
 
 class TabularPolicy(_SoftmaxPolicy):
@@ -143,12 +143,11 @@ class TabularPolicy(_SoftmaxPolicy):
 
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
-        totals = np.cumsum(self.probabilities(), axis=-1)
         prompts = self._as_prompts(prompts)
-        return _draw(totals[prompts], rng.random(len(prompts)))
+        return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
 
     def _cells(self, name, responses, m):
-        cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
+        cells = as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
         return cells, np.ones(cells.shape, dtype=bool)
 
 
@@ -199,12 +198,14 @@ class BigramPolicy(_SoftmaxPolicy):
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
         prompts = self._as_prompts(prompts)
-        totals = np.cumsum(self.probabilities(), axis=-1)
+        n_tokens = self.parameters.shape[1]
+        probabilities = self.probabilities().reshape(-1, n_tokens)
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
         going = np.arange(len(prompts))
         for t in range(self.max_length):  # the column before the first is the last, still all 0
             u = rng.random(len(prompts))  # one for each response, so that equal seeds stay in step
-            responses[going, t] = _draw(totals[prompts[going], responses[going, t - 1]], u[going])
+            rows = n_tokens * prompts[going] + responses[going, t - 1]
+            responses[going, t] = _draw(probabilities, rows, u[going])
             going = going[responses[going, t] != 0]
         return responses
 
@@ -216,10 +217,7 @@ class BigramPolicy(_SoftmaxPolicy):
 
     def _cells(self, name, responses, m):
         n_tokens = self.parameters.shape[1]
-        responses = _as_indices(name, responses, (m, self.max_length), n_tokens)
-        written = _written(responses)
-        refuse((responses != 0) & ~written, name, responses, "0 after the end")
-        last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
+        last, responses, written = as_bigrams(name, responses, (m, self.max_length), n_tokens)
         return n_tokens * last + responses, written
 
     def kl_from(self, reference):
@@ -497,11 +495,12 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _as_indices(name, value, shape, below):
-    """Return `value` as indices from 0 to below - 1."""
-    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
-    refuse(indices % 1 != 0, name, indices, "an integer")
-    return indices.astype(np.intp)
+def as_bigrams(name, value, shape, n_tokens):
+    """The last and the next token at each place of the responses, and where one is written."""
+    responses = as_indices(name, value, shape, n_tokens)
+    written = _written(responses)
+    refuse((responses != 0) & ~written, name, responses, "0 after the end")
+    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
 
 
 def _written(responses):
@@ -509,6 +508,12 @@ def _written(responses):
     return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
 
 
-def _draw(totals, u):
-    """One outcome for each row of cumulative probabilities, by a number from 0 to 1."""
-    return np.sum(totals[:, :-1] <= u[:, None] * totals[:, -1:], axis=-1)
+def _draw(probabilities, rows, u):
+    """One outcome of each of the rows of probabilities, by a number u from 0 to 1.
+
+    All rows are laid end to end, row k from k to k + 1, and u + k is looked up.
+    """
+    totals = np.cumsum(probabilities, axis=-1)
+    ends = totals / totals[:, -1:] + np.arange(len(totals))[:, None]
+    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * totals.shape[1]
+    return np.minimum(outcomes, totals.shape[1] - 1)  # where rounding made u a 1

@@ -3,7 +3,15 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kl2dpo.bradley_terry import win_probability
-from kl2dpo.datasets import arena, baseball, citations, football, forest, trl_football
+from kl2dpo.datasets import (
+    arena,
+    baseball,
+    citations,
+    football,
+    forest,
+    public_logs,
+    trl_football,
+)
 
 
 def test_football():
@@ -34,6 +42,20 @@ def test_citations_without_self_citations():
         [320, 813, 0, 142],
         [284, 276, 325, 0],
     ]
+
+
+def test_public_logs_have_what_was_printed():
+    logs = public_logs()
+    last = logs["zephyr-7b-beta"][-1]
+    assert (last["step"], last["loss"], last["eval_loss"]) == (5800, 0.0054, 0.752)
+    assert "loss" not in logs["dpo-36"][0] and "step" not in logs["eto-14"][0]
+    for name, records in logs.items():
+        for record in records:
+            for side in ("", "eval_"):
+                if f"{side}rewards/margins" in record:
+                    ends = [record[f"{side}rewards/{end}"] for end in ("chosen", "rejected")]
+                    margin = record[f"{side}rewards/margins"]
+                    assert_allclose(margin, ends[0] - ends[1], atol=1.1e-4, err_msg=name)
 
 
 def test_baseball():
