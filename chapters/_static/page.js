@@ -11,12 +11,14 @@
     root.dataset.theme = theme;
   });
 
+  // Some browsers do not open the fold to which a link leads, and none on the way back.
+  const open = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    target?.closest("details")?.setAttribute("open", "");
+  };
+  addEventListener("hashchange", open);
+  open();
+
   // The theme makes code that scrolls a tab stop when the window changes: so also when a fold opens.
-  const measure = () => dispatchEvent(new Event("resize"));
-  document.addEventListener("toggle", measure, true);
-  document.addEventListener("click", (event) => {
-    if (event.target.closest(".dropdown > .admonition-title")) {
-      measure();
-    }
-  });
+  document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
 })();

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from docutils import nodes
-from website.changes import change, expected
+from website.changes import change, expected, met
 
 GITHUB = "https://github.com"
 BINDER = "https://mybinder.org"
@@ -34,22 +34,17 @@ def theme_options(options, environ=os.environ):
         branch = environ.get("GITHUB_BASE_REF")  # of a pull request, which has none to be edited
         if not branch and environ.get("GITHUB_REF_TYPE") == "branch":
             branch = environ.get("GITHUB_REF_NAME")
-    buttons = dict.fromkeys(("repository", "source", "edit_page", "issues"), bool(url))
-    return {
-        **{f"use_{button}_button": known for button, known in buttons.items()},
+    buttons = ("repository", "source", "edit_page", "issues")
+    binder = BINDER if url.startswith(f"{GITHUB}/") else ""
+    return dict.fromkeys((f"use_{button}_button" for button in buttons), bool(url)) | {
         "repository_url": url,
         "repository_provider": "github",
         "repository_branch": quote(branch or "HEAD"),
-        "launch_buttons": {
-            "binderhub_url": BINDER if url.startswith(f"{GITHUB}/") else "",
-            "notebook_interface": "jupyterlab",
-        },
+        "launch_buttons": {"binderhub_url": binder, "notebook_interface": "jupyterlab"},
     }
 
 
-ADDRESS = re.compile(
-    r"https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d+)?(?:/[^\s?#@\"<>\\]*)?", re.IGNORECASE
-)
+ADDRESS = re.compile(r"(?i)https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d+)?(?:/[^\s?#@\"<>\\]*)?")
 
 
 def find_base_url(environ=os.environ):
@@ -73,13 +68,12 @@ def configure(app, config):
     if config.html_baseurl:
         # Only here: social tags need an address, and a map fails without one.
         app.setup_extension("sphinxext.opengraph")
-        icon = "code/book/icon.png"  # relative, since the name of a card has its hash
         config.ogp_site_url, config.ogp_site_name = config.html_baseurl, config.html_title
-        config.ogp_social_cards = {"image": icon, "image_mini": icon, "line_color": "#2f6690"}
+        config.ogp_image, config.ogp_image_alt = "_static/preview.png", config.preview_alt
+        config.ogp_custom_meta_tags = ['<meta name="twitter:card" content="summary_large_image" />']
         app.setup_extension("sphinx_sitemap")
         config.sitemap_url_scheme = "{link}"
-        config.sitemap_excludes = ["search.html", "genindex.html", "prf-prf.html", "_modules/*"]
-        config.sitemap_excludes += [f"{NOT_FOUND}.html"]
+        config.sitemap_excludes = ["search.html", "_modules/*", f"{NOT_FOUND}.html"]
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -87,6 +81,13 @@ def configure(app, config):
 TITLE_OF_BOX = expected(
     r'(<div class="(?:proof )?([\w-]+) admonition[^"]*" id="([^"]+)">\s*'
     r'<p class="admonition-title">)(.*?)(</p>)'
+)
+
+# The title of a solution is what folds it, its place inside the fold, which a link to it then opens,
+# and the space before the link in the title no part of the link.
+SOLUTION = expected(
+    r'(<details class="solution[^>]*?)( id="[^"]*")>\s*<p( class="admonition-title">[^<]*?)\s*'
+    r'(<a[^>]*>)\s*([^<]*)</a></p>\s*<section id="solution-content">'
 )
 
 
@@ -99,11 +100,12 @@ def add_permalinks(body, icon, name):
         link = f'<a class="headerlink" href="#{anchor}" title="{called}">{icon}</a>'
         return f"{start}{title}{link}{end}"
 
+    body = change(SOLUTION, r"\1>\n<summary\3 \4\5</a></summary>\n<section\2>", body)
     return change(TITLE_OF_BOX, with_link, body)
 
 
 def describe(app, pagename, templatename, context, doctree):
-    """Leave of a written page its description: of that, social tags and the card are made."""
+    """Leave of a written page its description: of that, social tags are made."""
     for meta in list(doctree.findall(nodes.meta)) if doctree else ():
         if meta.get("name") == "description":
             doctree[:] = [nodes.paragraph("", meta["content"])]
@@ -127,10 +129,25 @@ def finish_page(app, pagename, templatename, context, doctree):
         context["pageurl"] = None
 
 
-def write_robots(app, exception):
-    """Tell search engines where the map is."""
-    base_url = app.config.html_baseurl
-    if exception is None and base_url and app.builder.format == "html":
+TOLD = expected(
+    r'<title>.*?</title>|<meta[^>]*="(?:description|og:|twitter:).*?>|<link[^>]*="canonical".*?>'
+)
+
+
+def write_root(app, exception):
+    """What is at the bare address: a way to the first page, and what is known of it."""
+    if exception or app.builder.format != "html":
+        return
+    base_url, home = app.config.html_baseurl, f"{app.config.root_doc}.html"
+    told = re.findall(TOLD, Path(app.outdir, home).read_text(encoding="utf-8"), re.DOTALL)
+    met[TOLD] += len(told)
+    root = (
+        f'<!DOCTYPE html>\n<html lang="{app.config.language}">\n<head>\n<meta charset="utf-8">\n'
+        + "\n".join([*told, f'<meta http-equiv="refresh" content="0; url={home}">'])
+        + f'\n</head>\n<body><a href="{home}">{escape(app.config.html_title)}</a></body>\n</html>\n'
+    )
+    Path(app.outdir, "index.html").write_text(root, encoding="utf-8")
+    if base_url:
         text = f"User-agent: *\nAllow: /\nSitemap: {base_url}sitemap.xml\n"
         Path(app.outdir, "robots.txt").write_text(text, encoding="utf-8")
 
@@ -138,8 +155,11 @@ def write_robots(app, exception):
 def setup(app):
     # Text that the website adds to that of the notebooks: a translation sets its own.
     app.add_config_value("permalink_name", "Link to this {kind}", "html")
+    app.add_config_value(
+        "preview_alt", "The DPO loss, and the triangle of policies on three answers", "html"
+    )
     app.connect("config-inited", configure)
     # Before and after the extension for social cards, which has the default 500.
     app.connect("html-page-context", describe, priority=400)
     app.connect("html-page-context", finish_page, priority=900)
-    app.connect("build-finished", write_robots)
+    app.connect("build-finished", write_root)

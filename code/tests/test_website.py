@@ -74,9 +74,8 @@ def test_purge_does_not_pass_over_what_it_cannot_read():
 
 
 def test_words_of_pages_and_scripts():
-    known = styles.words(
-        ["<p class=\"a b-c\" id='d'>", '<p class="x\ny">gone</p>'], ['e.classList.add("show");']
-    )
+    pages = ["<p class=\"a b-c\" id='d'>", '<p class="x\ny">gone</p>']
+    known = styles.words(pages, ['e.classList.add("show");'])
     assert {"a", "b-c", "d", "x", "y", "show", "bs-tooltip-auto"} <= known
     assert "gone" not in known
 
@@ -84,13 +83,11 @@ def test_words_of_pages_and_scripts():
 def test_bundle_follows_imports_and_keeps_addresses(tmp_path):
     (tmp_path / "styles").mkdir()
     (tmp_path / "basic.css").write_text("p{x:url('file.png')}", encoding="utf-8")
-    (tmp_path / "styles" / "theme.css").write_text(
-        '@import "../basic.css"; .a{b:url(pic.png);c:url("data:image/png,x")}', encoding="utf-8"
-    )
+    rules = '@import "../basic.css"; .a{b:url(pic.png);c:url("data:image/png,x")}'
+    (tmp_path / "styles" / "theme.css").write_text(rules, encoding="utf-8")
     css = styles.bundle([tmp_path / "styles" / "theme.css"], {"a"}, "", tmp_path)
-    assert css.endswith(
-        'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
-    )
+    kept = 'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
+    assert css.endswith(kept)
     assert ".katex" not in css and "@font-face" not in css
 
 

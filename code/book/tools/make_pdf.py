@@ -20,7 +20,7 @@ from pypdf.generic import Fit
 
 HTML = Path(__file__).parents[3] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
-DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
+DROPPED = "script, button, dialog, a.headerlink, details.hide, .live-controls, .live-heard"
 
 
 def read(path):
@@ -63,39 +63,53 @@ def prepare(article, page, paths, base_url):
     for element in article.select("[id]:not(svg *)"):
         element["id"] = name_of(page, element["id"])
     for element in article.select("a[href]"):
-        element["href"] = link(element["href"], page, paths, base_url)
-        if element["href"] is None:
-            del element["href"]
+        target = link(element.attrs.pop("href"), page, paths, base_url)
+        element.attrs |= {"href": target} if target else {}
     for element in article.select("img"):
         del element["loading"]
         element["src"] = urljoin(page, element["src"])
     for element in article.select("details"):
         element["open"] = ""
     article["id"] = name_of(page)
-    return str(article)
+
+
+def take_solutions(article):
+    """Move the solutions out of a page, where they would be read too early, and link each there."""
+    taken = []
+    for solution in article.select(".solution"):
+        title = escape(text_of(solution.select_one(".admonition-title")))
+        taken.append(str(solution))
+        there = f'<p><a href="#{solution.section["id"]}">{title}</a></p>'
+        solution.replace_with(BeautifulSoup(there, "html.parser"))
+    return "".join(taken)
 
 
 def one_document(html):
     """The whole book as one page of HTML, and its headings: their level, name and text."""
     menu = [*read_menu(html)]
     paths = {path for path, _, _ in menu}
-    headings, body = [], []
+    headings, body, solutions = [], [], []
     for path, title, part in menu:
         soup = read(html / path)
         canonical = soup.head.select_one("link[rel=canonical]")
         base_url = canonical["href"].removesuffix(path) if canonical else ""
         article = soup.select_one("article.bd-article")
-        body.append(prepare(article, path, paths, base_url))
+        prepare(article, path, paths, base_url)
+        if taken := take_solutions(article):
+            solutions.append(f"<section><h2>{escape(title)}</h2>{taken}</section>")
+        body.append(str(article))
         headings += [(0, name_of(path), part)] if part else []
         headings.append((1, name_of(path), title))
         for heading in article.select("section > h2"):
             headings.append((2, heading.parent["id"], text_of(heading)))
+    if solutions:
+        headings.append((0, "solutions", "Solutions"))
+        appendix = f'<section id="solutions"><h1>Solutions</h1>{"".join(solutions)}</section>'
+        body.append(f'<article class="bd-article">{appendix}</article>')
     title, author = headings[0][2], soup.head.select_one("meta[name=author]")["content"]
     style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
-    contents = "".join(
-        f'<p class="level-{level}"><a href="#{name}">{escape(text)}</a></p>'
-        for level, name, text in headings
-    )
+    entry = '<p class="level-{}"><a href="#{}">{}</a></p>'
+    contents = "".join(entry.format(level, name, escape(text)) for level, name, text in headings)
     document = f"""<!DOCTYPE html>
 <html lang="{soup.html["lang"]}" data-theme="light">
 <head><meta charset="utf-8"><title>{escape(title)}</title>
@@ -116,10 +130,8 @@ def add_bookmarks(pdf, headings):
     for level, name, text in headings:
         place = writer.named_destinations[f"/{name}"]
         page, fit = writer.get_destination_page_number(place), Fit.xyz(top=place.top)
-        parent = above.get(level - 1)
-        above[level] = writer.add_outline_item(
-            title=text, page_number=page, parent=parent, fit=fit, is_open=level == 0
-        )
+        options = {"parent": above.get(level - 1), "fit": fit, "is_open": level == 0}
+        above[level] = writer.add_outline_item(title=text, page_number=page, **options)
     writer.page_mode = "/UseOutlines"
     writer.write(pdf)
 
@@ -150,9 +162,8 @@ def main(site=HTML):
             # With tags, which tell a screen reader its structure.
             tab.pdf(path=pdf, prefer_css_page_size=True, print_background=True, tagged=True)
     except Error as error:
-        sys.exit(
-            f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}"
-        )
+        advice = "is Chromium or Chrome installed, or CHROMIUM set to it?"
+        sys.exit(f"No PDF was made: {advice}\n{error}")
     finally:
         file.unlink(missing_ok=True)
     add_bookmarks(pdf, headings)

@@ -5,6 +5,7 @@
 - less markup in code
 - entries of the list of sources that a screen reader takes for entries of a list
 - pictures with their size, so that nothing moves, and fetched when the reader comes near
+- the script of the live figures once
 """
 
 import hashlib
@@ -27,14 +28,25 @@ ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = expected(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
-# The same identifier in every exercise, solution and unnamed proof of a page: no link can mean one of them.
-REPEATED = expected(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
+# The same identifier in every exercise and unnamed proof of a page: no link can mean one of them.
+REPEATED = expected(r' id="(?:(?:exercise|proof)-content|proof)"')
 
 # Sphinx gives an entry of a list of sources a role that is deprecated, and none for a list.
 SOURCE = expected('role="doc-biblioentry"')
 
-# The theme's button for the search, with a name that hides the key that is shown on it.
-SEARCH = expected(r'(<button class="[^"]*\bsearch-button-field\b[^>]*) aria-label="[^"]*"')
+# A live figure brings its styles and its script along, for notebooks; here they come once a page.
+LIVE = expected(
+    r'<style>[^<]*</style><script>(?:(?!</script>).)*</script>\s*(?=<div class="kl2dpo-live")'
+)
+
+# Names that hide what one sees: of a fold, of the theme's button for the search. And a sign that is read out.
+NAMED = expected(
+    r'(<(?:summary|button class="[^"]*\bsearch-button-field\b[^>]*)) aria-label="[^"]*"'
+)
+ICON = expected(r'<i (?!aria-hidden)(?=class="fa)')
+
+# Without scripts no rule would match the mode that is chosen by one.
+THEME = expected(r'(<html[^>]* data-theme=)"auto"')
 
 # The end of a script's name, and what a page that needs it has in it.
 NEEDED = {
@@ -45,9 +57,9 @@ NEEDED = {
     expected("/sphinx_highlight.js"): None,  # colours each word of the query everywhere
     expected("/clipboard.min.js"): 'class="highlight"',
     expected("/copybutton.js"): 'class="highlight"',
-    expected("/togglebutton.js"): "dropdown",
     expected("/design-tabs.js"): "sd-tab-set",
     expected("/formulas.js"): 'class="katex-display"',
+    expected("/live.js"): 'class="kl2dpo-live"',
 }
 # Its lines are used at once by the scripts below it, and shorter than a request for it.
 INLINED = expected("/documentation_options.js")
@@ -134,8 +146,9 @@ def tuned(page, folder, sheets, scripts):
         return tag.replace("<img", size, 1)
 
     page = change(PLAIN, r"\1", TAG.sub(tune, page))
-    page = change(SOURCE, 'role="listitem"', change(REPEATED, "", page))
-    return change(SEARCH, r"\1", page)
+    page = change(LIVE, "", change(SOURCE, 'role="listitem"', change(REPEATED, "", page)))
+    page = change(ICON, '<i aria-hidden="true" ', change(NAMED, r"\1", page))
+    return change(THEME, r'\1"light"', page)
 
 
 def setup(app):
