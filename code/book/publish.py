@@ -34,22 +34,17 @@ def theme_options(options, environ=os.environ):
         branch = environ.get("GITHUB_BASE_REF")  # of a pull request, which has none to be edited
         if not branch and environ.get("GITHUB_REF_TYPE") == "branch":
             branch = environ.get("GITHUB_REF_NAME")
-    buttons = dict.fromkeys(("repository", "source", "edit_page", "issues"), bool(url))
-    return {
-        **{f"use_{button}_button": known for button, known in buttons.items()},
+    buttons = ("repository", "source", "edit_page", "issues")
+    binder = BINDER if url.startswith(f"{GITHUB}/") else ""
+    return dict.fromkeys((f"use_{button}_button" for button in buttons), bool(url)) | {
         "repository_url": url,
         "repository_provider": "github",
         "repository_branch": quote(branch or "HEAD"),
-        "launch_buttons": {
-            "binderhub_url": BINDER if url.startswith(f"{GITHUB}/") else "",
-            "notebook_interface": "jupyterlab",
-        },
+        "launch_buttons": {"binderhub_url": binder, "notebook_interface": "jupyterlab"},
     }
 
 
-ADDRESS = re.compile(
-    r"https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d+)?(?:/[^\s?#@\"<>\\]*)?", re.IGNORECASE
-)
+ADDRESS = re.compile(r"(?i)https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d+)?(?:/[^\s?#@\"<>\\]*)?")
 
 
 def find_base_url(environ=os.environ):

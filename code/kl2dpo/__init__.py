@@ -16,19 +16,29 @@ dpo
     The losses of DPO and its relatives, with their gradients.
 policy
     A tabular and an autoregressive policy, and their training on pairs.
+chain
+    A policy that writes word by word, with an exact optimum for rewards of words.
+pairs
+    What preference pairs say before training.
+diagnosis
+    What the log of a run says: symptoms, and identities that no log escapes.
 figures
-    The look of the course's figures, and a slider for static pages. It needs
-    matplotlib, so it is imported only by name: ``import kl2dpo.figures``.
+    The look of the course's figures, and figures that a reader moves. It needs
+    matplotlib and SymPy, so it is imported only by name: ``import kl2dpo.figures``.
 """
 
-from kl2dpo import bradley_terry, datasets, dpo, kl, policy, rlhf
+from kl2dpo import bradley_terry, chain, datasets, diagnosis, dpo, kl, pairs, policy, rlhf
 from kl2dpo.bradley_terry import *  # noqa: F403
+from kl2dpo.chain import *  # noqa: F403
 from kl2dpo.datasets import *  # noqa: F403
+from kl2dpo.diagnosis import *  # noqa: F403
 from kl2dpo.dpo import *  # noqa: F403
 from kl2dpo.kl import *  # noqa: F403
+from kl2dpo.pairs import *  # noqa: F403
 from kl2dpo.policy import *  # noqa: F403
 from kl2dpo.rlhf import *  # noqa: F403
 
-_MODULES = (kl, bradley_terry, datasets, rlhf, dpo, policy)
+_MODULES = (kl, bradley_terry, datasets, rlhf, dpo, policy, chain, pairs, diagnosis)
 __all__ = [name for module in _MODULES for name in module.__all__]
-__all__ += ["bradley_terry", "datasets", "dpo", "kl", "policy", "rlhf"]
+__all__ += ["bradley_terry", "chain", "datasets", "diagnosis", "dpo", "kl", "pairs"]
+__all__ += ["policy", "rlhf"]

@@ -1,5 +1,6 @@
 """Argument checks, done once at the door of every public function."""
 
+import contextlib
 import itertools
 import reprlib
 
@@ -9,12 +10,12 @@ SUM_TOLERANCE = 1e-8
 ADVICE = "counts? divide by their sum; float32? normalise in float64; samples? see kl_estimators"
 
 
-def refuse(bad, name, found, expected):
+def refuse(bad, name, found, expected, verb="is"):
     """A ValueError if `bad`; in an array, the first entry of `found` where `bad` is True is named."""
     if np.asarray(bad).any():
         index = np.argwhere(bad)[0].tolist()
         found = found[tuple(index)] if index else found
-        raise ValueError(f"{name}{index or ''} is {found}, expected {expected}")
+        raise ValueError(f"{name}{index or ''} {verb} {found}, expected {expected}")
 
 
 _HOLDS = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
@@ -38,10 +39,11 @@ def as_array(name, value, *bounds, shape=None, masked=False):
     refuse(~good, name, array, "a finite number" + masked * " or -inf")
     for sign, limit in bounds:
         refuse(~_HOLDS[sign](array, limit), name, array, f"a number {sign} {limit}")
-    words = {n: size for n, size in zip(shape or (), array.shape) if isinstance(n, str)}
-    if shape is not None and array.shape != tuple(words.get(n, n) for n in shape):
+    if shape is not None:
+        words = {n: size for n, size in zip(shape, array.shape) if isinstance(n, str)}
+        wrong = array.shape != tuple(words.get(n, n) for n in shape)
         expected = f"({', '.join(map(str, shape))})" if shape else "one number"
-        raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+        refuse(wrong, name, f"shape {array.shape}", expected, "has")
     return array
 
 
@@ -55,6 +57,21 @@ def as_count(name, value, at_least=1):
     if not isinstance(value, (int, np.integer)) or value < at_least:
         raise ValueError(f"{name} is {value!r}, expected an integer >= {at_least}")
     return int(value)
+
+
+def as_indices(name, value, shape, below):
+    """Return `value` as an array of integers from 0 to below - 1, of this shape."""
+    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
+    refuse(indices % 1 != 0, name, indices, "an integer")
+    return indices.astype(np.intp)
+
+
+def as_shaped(name, value, shape, *bounds):
+    """Return `value` as an array within the bounds, of this shape or broadcast to it."""
+    array = as_array(name, value, *bounds)
+    with contextlib.suppress(ValueError):
+        return np.broadcast_to(array, shape)
+    raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
 def as_slices(name, value, axis, masked=False):
@@ -100,11 +117,9 @@ def check_labels(axis=-1, **values):
     labels = {name: [table.pop(axis), *table] for name, table in tables.items()}
     for p, q in itertools.combinations(labels, 2):
         for pair in zip(labels[p], labels[q]):
-            if pair[0] != pair[1]:
-                found = f"{p} and {q} have labels that differ, {reprlib.repr(pair)}"
-                raise ValueError(
-                    f"{found}: align them, for probabilities by {p}, {q} = {p}.align({q}, fill_value=0)"
-                )
+            advice = f"align them, for probabilities by {p}, {q} = {p}.align({q}, fill_value=0)"
+            found = f"labels that differ, {reprlib.repr(pair)}"
+            refuse(pair[0] != pair[1], f"{p} and {q}", found, f"the same: {advice}", "have")
 
 
 def outcomes_last(as_checked, axis, **values):

@@ -1,4 +1,4 @@
-"""The data of the course: tables of comparisons, a simulated arena, and two runs of TRL."""
+"""The data of the course: comparisons, a simulated arena, runs of TRL, sentences, public logs."""
 
 import csv
 from importlib.resources import files
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_count, as_number
+from kl2dpo._checks import as_count, as_indices, as_number, refuse
 from kl2dpo.bradley_terry import win_probability
 
-__all__ = ["Battles", "HomeTable", "TrlRuns", "WinTable"]
-__all__ += ["arena", "baseball", "citations", "football", "trl_football"]
+__all__ = ["Battles", "Corpus", "HomeTable", "TrlRuns", "WinTable"]
+__all__ += ["arena", "baseball", "citations", "football", "forest", "public_logs", "trl_football"]
 
 
 class WinTable(NamedTuple):
@@ -168,6 +168,117 @@ def trl_football():
     seeds = tuple(map(int, dict.fromkeys(answers["seed"])))
     logps = np.array([answers["ref_logp"], answers["logp"]], float).reshape(2, len(seeds), -1)
     return TrlRuns(0.5, history, seeds, *logps)
+
+
+class Corpus(NamedTuple):
+    """Sentences as rows of tokens: token k is ``words[k]``, and token 0, a full stop, is the end.
+
+    `sentences` has shape (n, max_length); after its end a row has zeros only.
+    """
+
+    words: tuple
+    sentences: np.ndarray
+
+    def texts(self, responses):
+        """The text of each row of tokens, as a list; one that has no end gets "..." in its place.
+
+        Examples
+        --------
+        >>> forest().texts([[69, 25, 60, 0], [69, 75, 75, 75]])
+        ['the fox sleeps', 'the very very very ...']
+        """
+        texts = []
+        for row in as_indices("responses", responses, ("m", "n"), len(self.words)):
+            end = np.append(np.flatnonzero(row == 0), len(row))[0]
+            open_end = [] if end < len(row) else ["..."]
+            texts.append(" ".join([self.words[k] for k in row[:end]] + open_end))
+        return texts
+
+    def tokens(self, texts, max_length=40):
+        """The rows of tokens of some texts, shape (len(texts), max_length).
+
+        Raises
+        ------
+        ValueError
+            If a text has an unknown word, or no place for its end.
+
+        Examples
+        --------
+        >>> forest().tokens(["the fox sleeps"], 5)
+        array([[69, 25, 60,  0,  0]])
+        """
+        rows = np.zeros((len(texts), as_count("max_length", max_length)), dtype=np.int64)
+        known = {word: k for k, word in enumerate(self.words) if k > 0}
+        for row, text in zip(rows, texts):
+            words = text.split()
+            refuse(len(words) >= max_length, "max_length", max_length, f"more, for {text!r}")
+            for word in words:
+                refuse(word not in known, "a word", repr(word), "one of the corpus")
+            row[: len(words)] = [known[word] for word in words]
+        return rows
+
+
+def forest():
+    """Three hundred and twenty short sentences about the animals of a forest, made for this course.
+
+    A small grammar wrote them. Its words are divided so that the last word tells where in the
+    sentence one is (*the* and *one* begin, *her* and *every* come before somebody, *our* and
+    *this* before a place), so a model that remembers one word writes sentences that can be read.
+
+    Returns
+    -------
+    Corpus
+
+    Examples
+    --------
+    >>> corpus = forest()
+    >>> len(corpus.words), corpus.sentences.shape
+    (82, (320, 10))
+    >>> corpus.texts(corpus.sentences[:1])
+    ['the crow scares her teacher tonight']
+    """
+    texts = _columns("forest.csv")["sentence"]
+    words = (".", *sorted({word for text in texts for word in text.split()}))
+    longest = max(len(text.split()) for text in texts)
+    return Corpus(words, Corpus(words, np.empty(0)).tokens(texts, longest + 1))
+
+
+def public_logs():
+    """Logs of DPO that people have published, as they printed them.
+
+    Returns
+    -------
+    dict
+        From the name of a log to its records, each a dictionary with the names of TRL, as in
+        ``trainer.state.log_history``. What was not printed is not there.
+
+    Notes
+    -----
+    ``zephyr-7b-beta`` and ``zephyr-7b-alpha`` are the tables of the model cards of two models,
+    trained for three epochs and for one. The others were shown by people who asked what is wrong, in
+    issues of these repositories: ``dpo-36`` (eric-mitchell/direct-preference-optimization),
+    ``trl-1236`` and ``trl-1311`` (huggingface/trl), ``llms-tool-46`` (stanleylsx/llms_tool) and
+    ``eto-14`` (Yifan-Song793/ETO); a few records of each. The steps of ``trl-1236`` follow from
+    the learning rates in its records.
+
+    References
+    ----------
+    Tunstall et al. (2023), *Zephyr: Direct Distillation of LM Alignment*.
+
+    Examples
+    --------
+    >>> logs = public_logs()
+    >>> len(logs["zephyr-7b-beta"]), len(logs["dpo-36"])
+    (58, 2)
+    >>> logs["dpo-36"][0]["eval_rewards/chosen"]
+    -1.6413846015930176
+    """
+    columns = _columns("public_logs.csv")
+    names = columns.pop("log")
+    logs: dict[str, list] = {name: [] for name in names}
+    for name, row in zip(names, zip(*columns.values())):
+        logs[name].append({key: float(value) for key, value in zip(columns, row) if value})
+    return logs
 
 
 class Battles(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_array, as_count, as_number, refuse
+from kl2dpo._checks import as_array, as_count, as_indices, as_logits, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -68,6 +68,10 @@ class _SoftmaxPolicy:
         """A policy of its own with the same parameters."""
         return copy.deepcopy(self)
 
+    def probabilities(self):
+        """The softmax of the logits: of each response, or of each next token after the last one."""
+        return np.exp(log_softmax(self.parameters))
+
     def log_prob(self, prompts, responses):
         """Log-probability of each response to its prompt, the sum over its tokens, shape (m,)."""
         return self._tokens(prompts, responses).log_prob(log_softmax(self.parameters))
@@ -105,7 +109,7 @@ class _SoftmaxPolicy:
         return _Tokens(cells, written)
 
     def _as_prompts(self, prompts):
-        return _as_indices("prompts", prompts, ("m",), len(self.parameters))
+        return as_indices("prompts", prompts, ("m",), len(self.parameters))
 
 
 class TabularPolicy(_SoftmaxPolicy):
@@ -137,16 +141,13 @@ class TabularPolicy(_SoftmaxPolicy):
     def __init__(self, logits):
         self.parameters = as_array("logits", logits, shape=("n_prompts", "n_responses"))
 
-    def probabilities(self):
-        """Probability of each response, shape (n_prompts, n_responses)."""
-        return np.exp(log_softmax(self.parameters))
-
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
-        return _draw(self.probabilities()[self._as_prompts(prompts)], rng)
+        prompts = self._as_prompts(prompts)
+        return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
 
     def _cells(self, name, responses, m):
-        cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
+        cells = as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
         return cells, np.ones(cells.shape, dtype=bool)
 
 
@@ -162,7 +163,8 @@ class BigramPolicy(_SoftmaxPolicy):
     Parameters
     ----------
     logits : array_like, shape (n_prompts, n_tokens, n_tokens)
-        ``logits[x, last, next]``, finite.
+        ``logits[x, last, next]``; -inf for a token that is never written there, which
+        training leaves at -inf.
     max_length : int
         Largest number of tokens (>= 1).
 
@@ -184,7 +186,10 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_tokens", "n_tokens"))
+        shape = ("n_prompts", "n_tokens", "n_tokens")
+        self.parameters = as_logits(
+            "logits", as_array("logits", logits, shape=shape, masked=True), -1
+        )
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -193,11 +198,16 @@ class BigramPolicy(_SoftmaxPolicy):
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
         prompts = self._as_prompts(prompts)
-        probabilities = np.exp(log_softmax(self.parameters))
+        n_tokens = self.parameters.shape[1]
+        probabilities = self.probabilities().reshape(-1, n_tokens)
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
+        going = np.arange(len(prompts))
         for t in range(self.max_length):  # the column before the first is the last, still all 0
-            responses[:, t] = _draw(probabilities[prompts, responses[:, t - 1]], rng)
-        return responses * _written(responses)
+            u = rng.random(len(prompts))  # one for each response, so that equal seeds stay in step
+            rows = n_tokens * prompts[going] + responses[going, t - 1]
+            responses[going, t] = _draw(probabilities, rows, u[going])
+            going = going[responses[going, t] != 0]
+        return responses
 
     def all_responses(self):
         """Every possible response, shape (n, max_length); n grows fast with the length."""
@@ -207,10 +217,7 @@ class BigramPolicy(_SoftmaxPolicy):
 
     def _cells(self, name, responses, m):
         n_tokens = self.parameters.shape[1]
-        responses = _as_indices(name, responses, (m, self.max_length), n_tokens)
-        written = _written(responses)
-        refuse((responses != 0) & ~written, name, responses, "0 after the end")
-        last = np.pad(responses[:, :-1], ((0, 0), (1, 0)))
+        last, responses, written = as_bigrams(name, responses, (m, self.max_length), n_tokens)
         return n_tokens * last + responses, written
 
     def kl_from(self, reference):
@@ -358,12 +365,15 @@ def train(
     as_count("log_every", log_every)
 
     policy, history = policy.copy(), dict[str, list]()
+    free = np.isfinite(policy.parameters) & np.isfinite(reference.parameters)
     direction = _Adam() if optimizer == "adam" else lambda gradient, step: gradient
     for step in range(steps + 1):
         with _divergence_at(step, history):
             if step > 0:
-                pull = ridge * (policy.parameters - reference.parameters)
-                downhill = direction(next(batches).gradient(policy) + pull, step)
+                pull = np.where(free, policy.parameters, 0) - np.where(
+                    free, reference.parameters, 0
+                )
+                downhill = direction(next(batches).gradient(policy) + ridge * pull, step)
                 policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
@@ -485,11 +495,12 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
     return epochs * -(-len(comparisons) // batch_size) if epochs else steps, batches()
 
 
-def _as_indices(name, value, shape, below):
-    """Return `value` as indices from 0 to below - 1."""
-    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
-    refuse(indices % 1 != 0, name, indices, "an integer")
-    return indices.astype(np.intp)
+def as_bigrams(name, value, shape, n_tokens):
+    """The last and the next token at each place of the responses, and where one is written."""
+    responses = as_indices(name, value, shape, n_tokens)
+    written = _written(responses)
+    refuse((responses != 0) & ~written, name, responses, "0 after the end")
+    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
 
 
 def _written(responses):
@@ -497,8 +508,12 @@ def _written(responses):
     return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
 
 
-def _draw(probabilities, rng):
-    """One outcome for each row of probabilities."""
-    total = np.cumsum(probabilities, axis=-1)
-    u = rng.random(len(probabilities)) * total[:, -1]
-    return np.sum(total[:, :-1] <= u[:, None], axis=-1)
+def _draw(probabilities, rows, u):
+    """One outcome of each of the rows of probabilities, by a number u from 0 to 1.
+
+    All rows are laid end to end, row k from k to k + 1, and u + k is looked up.
+    """
+    totals = np.cumsum(probabilities, axis=-1)
+    ends = totals / totals[:, -1:] + np.arange(len(totals))[:, None]
+    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * totals.shape[1]
+    return np.minimum(outcomes, totals.shape[1] - 1)  # where rounding made u a 1

@@ -57,11 +57,8 @@ def test_image_is_made_in_three_steps_of_the_copied_tree(pack):
 
 def test_nothing_hides_the_folder_of_the_image():
     assert not (ROOT / "binder").exists()
-    assert {path.name for path in BINDER.iterdir()} == {
-        "requirements.txt",
-        "runtime.txt",
-        "postBuild",
-    }
+    names = {path.name for path in BINDER.iterdir()}
+    assert names == {"requirements.txt", "runtime.txt", "postBuild"}
 
 
 def test_launch_link_of_the_readme_opens_the_first_notebook():

@@ -3,7 +3,15 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kl2dpo.bradley_terry import win_probability
-from kl2dpo.datasets import arena, baseball, citations, football, trl_football
+from kl2dpo.datasets import (
+    arena,
+    baseball,
+    citations,
+    football,
+    forest,
+    public_logs,
+    trl_football,
+)
 
 
 def test_football():
@@ -36,6 +44,20 @@ def test_citations_without_self_citations():
     ]
 
 
+def test_public_logs_have_what_was_printed():
+    logs = public_logs()
+    last = logs["zephyr-7b-beta"][-1]
+    assert (last["step"], last["loss"], last["eval_loss"]) == (5800, 0.0054, 0.752)
+    assert "loss" not in logs["dpo-36"][0] and "step" not in logs["eto-14"][0]
+    for name, records in logs.items():
+        for record in records:
+            for side in ("", "eval_"):
+                if f"{side}rewards/margins" in record:
+                    ends = [record[f"{side}rewards/{end}"] for end in ("chosen", "rejected")]
+                    margin = record[f"{side}rewards/margins"]
+                    assert_allclose(margin, ends[0] - ends[1], atol=1.1e-4, err_msg=name)
+
+
 def test_baseball():
     table = baseball()
     assert len(table.names) == 7
@@ -45,6 +67,35 @@ def test_baseball():
     # Milwaukee against Detroit: 4:3 at home and 3:3 away.
     assert table.home_wins[0, 1] == 4 and table.away_wins[0, 1] == 3
     assert table.wins[0, 1] == 7 and table.wins[1, 0] == 6
+
+
+def test_forest():
+    words, sentences = corpus = forest()
+    assert words[0] == "." and list(words[1:]) == sorted(set(words[1:])) and len(words) == 82
+    assert len({tuple(row) for row in sentences}) == 320
+    assert set(np.unique(sentences)) == set(range(82))
+    lengths = np.argmin(sentences, axis=1)  # the place of the first 0
+    assert set(lengths) == set(range(4, 10))
+    assert not sentences[np.arange(10) >= lengths[:, None]].any()
+    assert np.array_equal(corpus.tokens(corpus.texts(sentences), 10), sentences)
+    last = np.pad(sentences[:, :-1], ((0, 0), (1, 0)))
+    written = (last > 0) | (sentences > 0)
+    assert len({(a, b) for a, b in zip(last[written], sentences[written])}) == 550
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: forest().tokens(["the cat"]), "a word is 'cat', expected one of the corpus"),
+        (lambda: forest().tokens(["the ."]), "a word is '.', expected"),
+        (lambda: forest().tokens(["the fox"], 2), "max_length is 2, expected more, for 'the fox'"),
+        (lambda: forest().texts([[82, 0]]), r"responses\[0, 0\] is 82.0, expected a number < 82"),
+        (lambda: forest().texts([1, 0]), "responses has shape"),
+    ],
+)
+def test_bad_texts_are_refused(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
 
 
 def test_arena_is_what_it_says():

@@ -24,11 +24,8 @@ LOCK = [Requirement(line) for line in lines("requirements.lock")]
 
 def locked():
     """Versions in the lock that apply to this Python and this system."""
-    return {
-        canonicalize_name(entry.name): str(entry.specifier)[2:]
-        for entry in LOCK
-        if entry.marker is None or entry.marker.evaluate()
-    }
+    here = [entry for entry in LOCK if entry.marker is None or entry.marker.evaluate()]
+    return {canonicalize_name(entry.name): str(entry.specifier)[2:] for entry in here}
 
 
 def needed():
@@ -49,12 +46,10 @@ def test_versions_stand_in_the_lock_only():
     assert len(names) == len(set(names)) > 0
     assert not [wanted for wanted in WANTED if "=" in str(wanted.specifier)]
     assert all(re.fullmatch(r"==[\w.+!]+", str(entry.specifier)) for entry in LOCK)
-    assert [line for line in LINES if line.startswith("-")] == [
-        "-c ../requirements.lock",
-        "-e ./code",  # a path without the full stop is not a local one to Binder
-        "-c requirements.lock",
-        "-r .binder/requirements.txt",
-    ]
+    # A path without the full stop is not a local one to Binder.
+    options = ["-c ../requirements.lock", "-e ./code"]
+    options += ["-c requirements.lock", "-r .binder/requirements.txt"]
+    assert [line for line in LINES if line.startswith("-")] == options
 
 
 def test_lock_is_what_is_needed_and_installed():

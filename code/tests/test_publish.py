@@ -91,9 +91,8 @@ def run(book, **variables):
     shutil.copy(ROOT / "chapters" / "references.bib", book / "chapters")
     shutil.copy(static / "favicon.svg", book / "chapters" / "part" / "mark.svg")
     (book / "chapters" / "long.txt").write_text("word " * 600, encoding="utf-8")
-    environ = {
-        key: os.environ[key] for key in os.environ if not key.startswith(("GITHUB_", "BOOK_"))
-    }
+    hidden = "GITHUB_", "BOOK_"
+    environ = {key: os.environ[key] for key in os.environ if not key.startswith(hidden)}
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     options = {"cwd": book, "env": environ | variables, "capture_output": True, "text": True}
     return subprocess.run([*command, "--quiet", "-n", "-W", "--keep-going", "."], **options)
@@ -200,15 +199,11 @@ def links(soup):
 
 
 def test_a_notebook_is_launched_shown_edited_discussed_and_downloaded(published):
-    found = links(read(published, FIRST_PAGE))
-    binder = "https://mybinder.org/v2/gh/Fork-Er/course/topic/a?urlpath=lab/tree/"
-    download = f"../../_sources/{FIRST_PAGE}.ipynb"
-    assert {
-        f"{binder}{FIRST_PAGE}.ipynb",
-        f"{THERE}/blob/topic/a/{FIRST_PAGE}.ipynb?plain=1",
-        f"{THERE}/edit/topic/a/{FIRST_PAGE}.ipynb",
-        download,
-    } <= found
+    found, file = links(read(published, FIRST_PAGE)), f"{FIRST_PAGE}.ipynb"
+    binder = f"https://mybinder.org/v2/gh/Fork-Er/course/topic/a?urlpath=lab/tree/{file}"
+    source, edit = f"{THERE}/blob/topic/a/{file}?plain=1", f"{THERE}/edit/topic/a/{file}"
+    download = f"../../_sources/{file}"
+    assert {binder, source, edit, download} <= found
     assert any(link.startswith(f"{THERE}/issues/new?") for link in found)
     assert (published / FIRST_PAGE).parent.joinpath(download).resolve().exists()
     # A page without code is not launched.
@@ -224,9 +219,8 @@ def test_without_a_repository_there_are_no_buttons_to_it(unknown):
 
 
 def meta(soup):
-    return {
-        tag.get("property") or tag.get("name"): tag.get("content") for tag in soup.select("meta")
-    }
+    tags = soup.select("meta")
+    return {tag.get("property") or tag.get("name"): tag.get("content") for tag in tags}
 
 
 def test_social_media_get_a_card_and_the_description_of_the_notebook(published):
@@ -397,14 +391,9 @@ def test_the_pdf_is_tagged_named_and_has_links_that_go_somewhere(pdf):
     root = reader.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] and root["/Lang"] == "en"
     assert reader.metadata.title == "A book"
-    inside, outside = set(), set()
-    for page in reader.pages:
-        for link in page.get("/Annots", ()):
-            link = link.get_object()
-            if "/Dest" in link:
-                inside.add(str(link["/Dest"]).removeprefix("/"))
-            else:
-                outside.add(link["/A"]["/URI"])
+    links = [link.get_object() for page in reader.pages for link in page.get("/Annots", ())]
+    inside = {str(link["/Dest"]).removeprefix("/") for link in links if "/Dest" in link}
+    outside = {link["/A"]["/URI"] for link in links if "/Dest" not in link}
     places = {name.removeprefix("/") for name in reader.named_destinations}
     expected = {"chapters-home", "chapters-part-first--equation-eq-one", "chapters-notes"}
     assert expected <= inside <= places
@@ -425,7 +414,7 @@ def test_no_page_of_the_pdf_is_empty_and_a_caption_is_below_its_figure(pdf):
 
 def test_every_page_links_to_the_pdf(pdf, published):
     for path in published.rglob("*.html"):
-        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        soup = read(published, path.relative_to(published).with_suffix(""))
         if place := soup.find(id="book-pdf"):
             base = published if soup.base else path.parent
             assert (base / place.a["href"]).resolve() == pdf

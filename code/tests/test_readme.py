@@ -3,37 +3,26 @@
 import ast
 import re
 from importlib import import_module
-from pathlib import Path
 
-import nbformat
 import pytest
-import yaml
+from test_notebooks import ROOT, chapters, read
 
-ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"\| (\d+) \| \[([^]]+)\]\(([^)]+)\.ipynb\) \| [^|]+ \| ([^|]+) \|")
+ROW = re.compile(r"\| (\d+) \| \[([^]]+)\]\(([^)]+)\) \| [^|]+ \| ([^|]+) \|")
 ROWS = ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def cells(page, kind):
-    notebook = nbformat.read(ROOT / f"{page}.ipynb", as_version=4)
-    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
-
-
-def test_chapters_have_their_numbers_and_titles():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [part for part in toc["parts"] if part.get("numbered")]
-    pages = [chapter["file"] for part in parts for chapter in part["chapters"]]
-    titles = [re.search(r"^# (.+)$", cells(page, "markdown")[0], re.MULTILINE)[1] for page in pages]
-    expected = [(str(n), *rest) for n, rest in enumerate(zip(titles, pages), start=1)]
-    assert [row[:3] for row in ROWS] == expected
+def test_chapters_of_the_readme_have_their_numbers_and_titles():
+    rows = {(ROOT / page).resolve(): (int(number), title) for number, title, page, _ in ROWS}
+    assert [*rows.items()] == [*chapters().items()]
 
 
 @pytest.mark.parametrize("number, title, page, modules", ROWS)
 def test_chapter_calls_its_modules(number, title, page, modules):
     imported = [
         getattr(import_module(node.module), name.name)
-        for cell in cells(page, "code")
-        for node in ast.walk(ast.parse(cell))
+        for cell in read(ROOT / page).cells
+        if cell.cell_type == "code"
+        for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("kl2dpo")
         for name in node.names
     ]

@@ -11,7 +11,7 @@ import tinycss2
 from docutils import nodes
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
-from website import fonts, katex, outputs, styles
+from website import fonts, katex, outputs, search, styles
 
 
 def purged(css, *known):
@@ -74,9 +74,8 @@ def test_purge_does_not_pass_over_what_it_cannot_read():
 
 
 def test_words_of_pages_and_scripts():
-    known = styles.words(
-        ["<p class=\"a b-c\" id='d'>", '<p class="x\ny">gone</p>'], ['e.classList.add("show");']
-    )
+    pages = ["<p class=\"a b-c\" id='d'>", '<p class="x\ny">gone</p>']
+    known = styles.words(pages, ['e.classList.add("show");'])
     assert {"a", "b-c", "d", "x", "y", "show", "bs-tooltip-auto"} <= known
     assert "gone" not in known
 
@@ -84,13 +83,11 @@ def test_words_of_pages_and_scripts():
 def test_bundle_follows_imports_and_keeps_addresses(tmp_path):
     (tmp_path / "styles").mkdir()
     (tmp_path / "basic.css").write_text("p{x:url('file.png')}", encoding="utf-8")
-    (tmp_path / "styles" / "theme.css").write_text(
-        '@import "../basic.css"; .a{b:url(pic.png);c:url("data:image/png,x")}', encoding="utf-8"
-    )
+    rules = '@import "../basic.css"; .a{b:url(pic.png);c:url("data:image/png,x")}'
+    (tmp_path / "styles" / "theme.css").write_text(rules, encoding="utf-8")
     css = styles.bundle([tmp_path / "styles" / "theme.css"], {"a"}, "", tmp_path)
-    assert css.endswith(
-        'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
-    )
+    kept = 'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
+    assert css.endswith(kept)
     assert ".katex" not in css and "@font-face" not in css
 
 
@@ -128,6 +125,24 @@ def test_a_mark_and_a_section_that_do_not_exist_are_warnings(tmp_path):
     found = re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned)
     assert found == ["no-part", "no-mark"]
     assert "chapter-facts" not in page
+
+
+def test_other_names_for_what_does_not_exist_are_a_warning(tmp_path):
+    text = ':search: {"no-part": ["a name"]}\n\nT\n=\n\nText.\n'
+    warned, _ = build(tmp_path, text, "website.search")
+    assert "index.rst: WARNING: nothing to search for: no-part" in warned
+
+
+@pytest.mark.parametrize(
+    "tex, said",
+    [
+        (r"\pi_{\mathrm{ref}} e^{r/\beta} / Z", "π_refe^(r/β)/Z"),
+        (r"\frac{1}{2\tau}", "1/2τ"),
+        (r"\ln \frac{\pi(y_w)}{Z}", "ln(π(y_w))/Z"),
+    ],
+)
+def test_a_formula_in_one_line_of_text(tex, said):
+    assert search.text(nodes.math("", tex)) == said
 
 
 def test_words_and_visible_code_take_time():

@@ -18,6 +18,5 @@ def launch(playwright):
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     # Chromium's sandbox refuses to run as root, as in a container.
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return playwright.chromium.launch(
-        args=["--disable-gpu", "--no-first-run", *quiet, *root], **options
-    )
+    args = ["--disable-gpu", "--no-first-run", *quiet, *root]
+    return playwright.chromium.launch(args=args, **options)

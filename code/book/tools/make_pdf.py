@@ -20,7 +20,7 @@ from pypdf.generic import Fit
 
 HTML = Path(__file__).parents[3] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
-DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
+DROPPED = "script, button, dialog, a.headerlink, details.hide, .live-controls, .live-heard"
 
 
 def read(path):
@@ -63,9 +63,8 @@ def prepare(article, page, paths, base_url):
     for element in article.select("[id]:not(svg *)"):
         element["id"] = name_of(page, element["id"])
     for element in article.select("a[href]"):
-        element["href"] = link(element["href"], page, paths, base_url)
-        if element["href"] is None:
-            del element["href"]
+        target = link(element.attrs.pop("href"), page, paths, base_url)
+        element.attrs |= {"href": target} if target else {}
     for element in article.select("img"):
         del element["loading"]
         element["src"] = urljoin(page, element["src"])
@@ -109,10 +108,8 @@ def one_document(html):
         body.append(f'<article class="bd-article">{appendix}</article>')
     title, author = headings[0][2], soup.head.select_one("meta[name=author]")["content"]
     style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
-    contents = "".join(
-        f'<p class="level-{level}"><a href="#{name}">{escape(text)}</a></p>'
-        for level, name, text in headings
-    )
+    entry = '<p class="level-{}"><a href="#{}">{}</a></p>'
+    contents = "".join(entry.format(level, name, escape(text)) for level, name, text in headings)
     document = f"""<!DOCTYPE html>
 <html lang="{soup.html["lang"]}" data-theme="light">
 <head><meta charset="utf-8"><title>{escape(title)}</title>
@@ -133,10 +130,8 @@ def add_bookmarks(pdf, headings):
     for level, name, text in headings:
         place = writer.named_destinations[f"/{name}"]
         page, fit = writer.get_destination_page_number(place), Fit.xyz(top=place.top)
-        parent = above.get(level - 1)
-        above[level] = writer.add_outline_item(
-            title=text, page_number=page, parent=parent, fit=fit, is_open=level == 0
-        )
+        options = {"parent": above.get(level - 1), "fit": fit, "is_open": level == 0}
+        above[level] = writer.add_outline_item(title=text, page_number=page, **options)
     writer.page_mode = "/UseOutlines"
     writer.write(pdf)
 
@@ -167,9 +162,8 @@ def main(site=HTML):
             # With tags, which tell a screen reader its structure.
             tab.pdf(path=pdf, prefer_css_page_size=True, print_background=True, tagged=True)
     except Error as error:
-        sys.exit(
-            f"No PDF was made: is Chromium or Chrome installed, or CHROMIUM set to it?\n{error}"
-        )
+        advice = "is Chromium or Chrome installed, or CHROMIUM set to it?"
+        sys.exit(f"No PDF was made: {advice}\n{error}")
     finally:
         file.unlink(missing_ok=True)
     add_bookmarks(pdf, headings)

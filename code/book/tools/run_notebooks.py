@@ -7,21 +7,14 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
+from nbclient import execute
 
 CHAPTERS = Path(__file__).parents[3] / "chapters"
 
 
 def run(path):
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=60,
-        record_timing=False,
-        coalesce_streams=True,
-        resources={"metadata": {"path": path.parent}},
-    )
-    client.execute()
+    execute(notebook, path.parent, timeout=60, record_timing=False, coalesce_streams=True)
     # The kernel writes the version of this machine's Python here.
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path)

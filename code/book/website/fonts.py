@@ -28,8 +28,6 @@ def face(path, characters, family, weight, style):
         font.flavor = options.flavor
         file = io.BytesIO()
         font.save(file)
-    source = "data:font/woff;base64," + base64.b64encode(file.getvalue()).decode()
-    return (
-        f'@font-face{{font-family:"{family}";font-weight:{weight};font-style:{style};'
-        f'src:url({source}) format("woff")}}\n'
-    )
+    source = f"url(data:font/woff;base64,{base64.b64encode(file.getvalue()).decode()})"
+    rule = f'font-family:"{family}";font-weight:{weight};font-style:{style};src:{source}'
+    return f'@font-face{{{rule} format("woff")}}\n'

@@ -46,8 +46,8 @@ def can_match(selector, known):
 
 def squeezed(tokens):
     """Text of tokens, without comments and with single spaces."""
-    parts = (" " if token.type == "whitespace" else token.serialize() for token in tokens)
-    return "".join(parts).strip()
+    texts = {"whitespace": " ", "comment": ""}
+    return "".join(texts.get(token.type, token.serialize()) for token in tokens).strip()
 
 
 def selectors(prelude):
@@ -67,8 +67,7 @@ def purge(rules, known):
         if rule.type == "qualified-rule":
             kept = [squeezed(part) for part in selectors(rule.prelude) if can_match(part, known)]
             if kept:
-                content = squeezed(t for t in rule.content if t.type != "comment")
-                yield f"{','.join(kept)}{{{content}}}\n"
+                yield f"{','.join(kept)}{{{squeezed(rule.content)}}}\n"
         elif rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports"):
             nested = tinycss2.parse_rule_list(rule.content, **RULES_ONLY)
             content = "".join(purge(nested, known))
@@ -107,8 +106,5 @@ def bundle(sheets, known, characters, static):
     formulas = "".join(purge(read(katex.KATEX / "katex.min.css", katex.KATEX), known))
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     met[TOOLTIP] += theme.count(TOOLTIP)
-    faces = [
-        *formula_fonts(formulas, characters),
-        *icons(theme, static / "vendor" / "fontawesome" / "webfonts"),
-    ]
-    return "".join(faces) + formulas + theme
+    glyphs = icons(theme, static / "vendor" / "fontawesome" / "webfonts")
+    return "".join([*formula_fonts(formulas, characters), *glyphs, formulas, theme])

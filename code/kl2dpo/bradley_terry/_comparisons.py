@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from kl2dpo._checks import as_array, check_labels, refuse
+from kl2dpo._checks import as_array, as_shaped, check_labels, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 
 # While log-strengths differ by less, squares of their exponentials are floats.
@@ -38,8 +38,7 @@ class Comparisons:
 
     def log_odds(self, theta):
         s, coefficients = np.split(theta, [self.n_items])
-        differences = s.take(self.first) - s.take(self.second)
-        return differences + self.covariates @ coefficients if coefficients.size else differences
+        return s.take(self.first) - s.take(self.second) + self.covariates @ coefficients
 
     def sums(self, of_first, of_second):
         """The positive entries of X times `of_first`, less the negative ones times `of_second`."""
@@ -87,14 +86,10 @@ class Table:
         if ties.any():
             ties = ties + ties.T
             wins = wins + ties / 2
-        self.table, self.ties, self.n_items = wins, ties, len(wins)
-        self.units = np.ones(len(wins))
+        self.table, self.played, self.ties = wins, wins + wins.T, ties
+        self.n_items, self.units = len(wins), np.ones(len(wins))
         # New room for a million entries costs more time than the arithmetic, so all steps use one.
         self.room = np.empty(wins.shape)
-
-    @cached_property
-    def played(self):
-        return self.table + self.table.T
 
     @cached_property
     def rows(self):
@@ -199,14 +194,6 @@ def of_tables(wins, ties, covariates):
 # The arguments
 
 
-def as_shaped(name, value, shape, *bounds):
-    """`value` as an array of finite numbers of this shape, or broadcast to it."""
-    array = as_array(name, value, *bounds)
-    with suppress(ValueError):
-        return np.broadcast_to(array, shape)
-    raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
-
-
 def as_counts(name, value):
     """`value` as an array of numbers of comparisons."""
     counts = as_array(name, value, (">=", 0), ("<", 1e100))
@@ -218,27 +205,27 @@ def as_wins(name, value, shape):
     """`value` as a table of counts of this shape; with leading axes if it begins with `...`."""
     wins = as_counts(name, value)
     square = wins.ndim > 1 and wins.shape[-2] == wins.shape[-1] > 1
-    if not square or (wins.ndim > 2 and "..." not in shape):
-        raise ValueError(f"{name} has shape {wins.shape}, expected {shape} with n >= 2")
-    rows, columns = getattr(value, "index", ()), getattr(value, "columns", None)
-    if columns is not None and list(columns) != list(rows):
-        found = f"rows {some(rows)} and columns {some(columns)}"
-        raise ValueError(f"{name} has {found}, expected the same")
+    good = square and (wins.ndim == 2 or "..." in shape)
+    refuse(not good, name, f"shape {wins.shape}", f"{shape} with n >= 2", "has")
+    axes = [list(labels) for labels in getattr(value, "axes", [()])]
+    found = f"rows {some(axes[0])} and columns {some(axes[-1])}"
+    refuse(axes[0] != axes[-1], name, found, "the same", "has")
     refuse((wins > 0) & np.eye(wins.shape[-1], dtype=bool), name, wins, "0 on the diagonal")
     return wins
 
 
-def as_tables(shape="(n, n)", **tables):
-    """The named tables, each `as_wins`, of one shape and with the same labels; no `ties` are all 0."""
+def as_tables(shape="(n, n)", ties=None, **tables):
+    """The named tables, each `as_wins`, of one shape and with the same labels; and the ties."""
+    tables |= {} if ties is None else {"ties": ties}
     check_labels(**tables)
-    there = {name: x for name, x in tables.items() if name != "ties" or x is not None}
-    given = {name: as_wins(name, x, shape) for name, x in there.items()}
-    (name, first), *others = given.items()
-    for other, x in others:
+    arrays = {name: as_wins(name, table, shape) for name, table in tables.items()}
+    name, first = next(iter(arrays.items()))
+    for other, x in arrays.items():
         expected = f"that of {name}, {first.shape}"
         refuse(x.shape != first.shape, other, f"of shape {x.shape}", expected)
-    refuse(not any(map(np.any, given.values())), name, "all zero", "at least one comparison")
-    return [given.get(name, np.broadcast_to(0.0, first.shape)) for name in tables]
+    refuse(not any(map(np.any, arrays.values())), name, "all zero", "at least one comparison")
+    no_ties = [np.broadcast_to(0.0, first.shape)] * (ties is None)
+    return *arrays.values(), *no_ties
 
 
 def covariates_of(covariates, shape):
@@ -246,66 +233,58 @@ def covariates_of(covariates, shape):
     covariates = {} if covariates is None else covariates
     refuse(not isinstance(covariates, dict), "covariates", reprlib.repr(covariates), "a dictionary")
     values = np.empty((*shape, len(covariates)))
-    for k, (name, value) in enumerate(covariates.items()):
-        bounds = (">", -1e50), ("<", 1e50)
-        values[..., k] = as_shaped(f"covariates[{name!r}]", value, shape, *bounds)
+    for k, (name, x) in enumerate(covariates.items()):
+        values[..., k] = as_shaped(f"covariates[{name!r}]", x, shape, (">", -1e50), ("<", 1e50))
     return tuple(covariates), values
 
 
-def coded(name, values):
-    """The different labels in a list, and for each entry the place of its label among them.
+def numbered(**lists):
+    """The different labels of the named lists in a row, and for each list the number of each entry.
 
     A label is hashable, not None, and equal to itself, which a NaN is not.
     """
-    array = np.asarray(values if hasattr(values, "tolist") else ())
-    if array.dtype.kind == "i" and array.ndim == 1 and array.size:
-        least, largest = int(array.min()), int(array.max())
-        if largest - least <= 4 * len(array):  # indices: they need no dictionary
-            offsets = array.astype(np.int64) - least
-            here = np.bincount(offsets) > 0
-            return (np.flatnonzero(here) + least).tolist(), (np.cumsum(here) - 1)[offsets]
-    try:
-        if isinstance(values, (str, set, frozenset, dict)):
-            raise TypeError  # one label, or labels without an order
-        labels = values.tolist() if hasattr(values, "tolist") else list(values)
-        number: defaultdict = defaultdict(count().__next__)
-        places = np.fromiter(map(number.__getitem__, labels), np.int64, len(labels))
-        missing = [labels.index(label) for label in number if label is None or label != label]
-    except TypeError:
-        found = reprlib.repr(values)
-        raise ValueError(f"{name} is {found}, expected a list of labels") from None
-    for k in missing:
-        raise ValueError(f"{name}[{k}] is {labels[k]!r}, expected a label")
-    return list(number), places
+    number: defaultdict = defaultdict(count().__next__)
+    numbers = []
+    for name, values in lists.items():
+        try:
+            if isinstance(values, (str, set, frozenset, dict)):
+                raise TypeError  # one label, or labels without an order
+            labels = values.tolist() if hasattr(values, "tolist") else list(values)
+            numbers.append(np.fromiter(map(number.__getitem__, labels), np.int64, len(labels)))
+        except TypeError:
+            found = reprlib.repr(values)
+            raise ValueError(f"{name} is {found}, expected a list of labels") from None
+        for label in [label for label in number if label is None or label != label]:
+            refuse(True, f"{name}[{labels.index(label)}]", repr(label), "a label")
+    return list(number), *numbers
 
 
 def names_of(names, wins, n_items):
     """Names of the items as a tuple: `names`, or the labels of `wins`, or 0, 1, ..., n - 1."""
     if names is None:
         names = getattr(wins, "columns", range(n_items))
-    different, places = coded("names", [*names] if isinstance(names, str) else names)
-    if not n_items == len(places) == len(different):
-        found = f"{len(places)} entries, of them {len(different)} different"
-        raise ValueError(f"names has {found}, expected {n_items} different labels")
-    return tuple(different[k] for k in places)
+    different, given = numbered(names=[*names] if isinstance(names, str) else names)
+    found = f"{len(given)} entries, of them {len(different)} different"
+    good = n_items == len(given) == len(different)
+    refuse(not good, "names", found, f"{n_items} different labels", "has")
+    return tuple(different)
 
 
 def indices_of(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
-    (won, first), (lost, second) = coded("winners", winners), coded("losers", losers)
-    if len(first) != len(second) or not won:
-        found = f"winners has {len(first)} entries and losers has {len(second)}"
-        raise ValueError(f"{found}, expected the same number, at least one")
-    labels = list(dict.fromkeys(won + lost))
-    types = sorted({type(label).__name__ for label in labels})
-    if len(types) > 1:
-        found = " and ".join(types)
-        raise ValueError(f"winners and losers have labels of type {found}, expected one type")
+    different, first, second = numbered(winners=winners, losers=losers)
+    good = len(first) == len(second) > 0
+    found = f"{len(first)} entries and losers has {len(second)}"
+    refuse(not good, "winners", found, "the same number, at least one", "has")
+    types = sorted({type(label).__name__ for label in different})
+    found = f"labels of type {' and '.join(types)}"
+    refuse(len(types) > 1, "winners and losers", found, "one type", "have")
+    labels = different
     with suppress(TypeError):
-        labels = sorted(labels)
+        labels = sorted(different)
     place = dict(zip(labels, count()))
-    first = np.array([place[label] for label in won])[first]
-    second = np.array([place[label] for label in lost])[second]
+    ranks = np.array([place[label] for label in different])
+    first, second = ranks[first], ranks[second]
     k = (first == second).argmax()
     same = first[k] == second[k]
     refuse(same, f"losers[{k}]", labels[second[k]], "another item than the winner")

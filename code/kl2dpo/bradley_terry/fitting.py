@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kl2dpo._checks import as_count, as_number, check_labels, refuse
+from kl2dpo._checks import as_count, as_number, as_shaped, check_labels, refuse
 from kl2dpo._logistic import sigmoid
 from kl2dpo.bradley_terry import _climb, _comparisons
 from kl2dpo.bradley_terry._climb import NoFiniteEstimateError
-from kl2dpo.bradley_terry._comparisons import as_counts, as_shaped, as_tables, names_of, some
+from kl2dpo.bradley_terry._comparisons import as_counts, as_tables, names_of, some
 
 __all__ = ["BradleyTerryFit", "Difference", "NoFiniteEstimateError"]
 __all__ += ["fit", "fit_comparisons", "fit_home_advantage"]
@@ -234,9 +234,9 @@ class BradleyTerryFit:
 
     def win_probability(self, item, other, **covariates):
         """Probability that `item` beats `other`; covariates that are not given are 0."""
-        if not covariates.keys() <= self.coefficients.keys():
-            found, known = some(list(covariates)), some(list(self.coefficients)) or "none"
-            raise ValueError(f"covariates has {found}, expected some of: {known}")
+        unknown = not covariates.keys() <= self.coefficients.keys()
+        known = f"some of: {some([*self.coefficients]) or 'none'}"
+        refuse(unknown, "covariates", some([*covariates]), known, "has")
         log_odds = self.relative_to(other)[self._index("item", item)]
         log_odds += sum(self.coefficients[x] * as_number(x, v) for x, v in covariates.items())
         return float(sigmoid(log_odds))
@@ -265,26 +265,20 @@ class BradleyTerryFit:
 
     def _check_size(self, what):
         n = len(self.items)
-        if n > LARGEST_MATRIX:
-            raise ValueError(
-                f"{what} of {n} items takes {8 * n**2 / 2**30:.1f} GiB, expected at most "
-                f"{LARGEST_MATRIX} items; for two items see `difference` and `win_probability`"
-            )
+        found, advice = f"{8 * n**2 / 2**30:.1f} GiB", "see `difference` and `win_probability`"
+        expected = f"at most {LARGEST_MATRIX} items; for two items {advice}"
+        refuse(n > LARGEST_MATRIX, f"{what} of {n} items", found, expected, "takes")
 
     def __repr__(self):
         state = "converged" if self.converged else "NOT CONVERGED"
-        shown, more = self.ranking()[:10], len(self.items) - 10
-        width = max(len(str(item)) for item in shown)
-        strengths = np.sort(self.log_strengths)[::-1]
-        return "\n".join(
-            [
-                f"BradleyTerryFit of {len(self.items)} items, log-likelihood {self.log_likelihood:.6f}",
-                f"by {self.method}, {state} in {self.n_iterations} iterations",
-                *(f"  {item!s:{width}} {s:9.4f}" for item, s in zip(shown, strengths)),
-                *([f"  ... and {more} more"] if more > 0 else []),
-                *(f"  {name}: {value:.4f} a unit" for name, value in self.coefficients.items()),
-            ]
-        )
+        n, shown = len(self.items), self.ranking()[:10]
+        width, strengths = max(len(str(item)) for item in shown), np.sort(self.log_strengths)[::-1]
+        lines = [f"BradleyTerryFit of {n} items, log-likelihood {self.log_likelihood:.6f}"]
+        lines += [f"by {self.method}, {state} in {self.n_iterations} iterations"]
+        lines += [f"  {item!s:{width}} {s:9.4f}" for item, s in zip(shown, strengths)]
+        lines += [f"  ... and {n - 10} more"] * (n > 10)
+        lines += [f"  {name}: {value:.4f} a unit" for name, value in self.coefficients.items()]
+        return "\n".join(lines)
 
 
 def fit(

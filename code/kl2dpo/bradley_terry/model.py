@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kl2dpo._checks import as_array, check_labels, check_shapes
+from kl2dpo._checks import as_array, check_labels, check_shapes, refuse
 from kl2dpo._logistic import minus_log_sigmoid, sigmoid
 from kl2dpo.bradley_terry._comparisons import as_tables
 
@@ -219,10 +219,9 @@ def _as_log_strengths(name, value):
 def _as_log_strengths_and_wins(log_strengths, wins, ndim=None):
     """Return both, with one log-strength for each item."""
     check_labels(log_strengths=log_strengths, wins=wins)
-    s, (wins,) = _as_log_strengths("log_strengths", log_strengths), as_tables(wins=wins)
-    if s.shape[-1:] != wins.shape[-1:] or (ndim and s.ndim != ndim):
-        expected = f"({len(wins)},)" if ndim else f"(..., {len(wins)})"
-        raise ValueError(
-            f"log_strengths has shape {s.shape}, expected {expected}, as wins has {len(wins)} items"
-        )
+    s, (wins, _) = _as_log_strengths("log_strengths", log_strengths), as_tables(wins=wins)
+    good = s.shape[-1:] == wins.shape[-1:] and ndim in (None, s.ndim)
+    expected = f"({len(wins)},)" if ndim else f"(..., {len(wins)})"
+    expected += f", as wins has {len(wins)} items"
+    refuse(not good, "log_strengths", f"shape {s.shape}", expected, "has")
     return s, wins
