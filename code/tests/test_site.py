@@ -222,30 +222,45 @@ def test_outputs_are_those_of_the_notebook(path):
         assert [text.get_text().rstrip() for text in texts] == [*printed(cell)], number
 
 
-FOUND = {
-    "Kullback": "kl/what-kl-measures",
-    "Gibbs": "kl/properties",
-    "leash": "kl/leash",
-    "Zermelo": "bradley-terry/finding-the-strengths",
-    "deviance": "bradley-terry/ranking",
-    "partition function": "dpo/rlhf",
-    "implicit reward": "dpo/dpo-loss",
-    "coverage": "appendix/glossary",
-    "label smoothing": "dpo/limits",
-    "kl_divergence": "appendix/api-kl",
-    "beta": "dpo/run",
-    "交叉熵": "appendix/glossary",
-}
+@pytest.mark.parametrize("folder", [False, True])
+def test_search(folder, tab, server, complaints):
+    """From the key to the section, on a server and in a folder; test_search.py has the results."""
+    site = f"{SITE.as_uri()}/" if folder else server
+    tab.goto(site + "chapters/home.html")
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type("reward hacking")
+    tab.keyboard.press("Enter")
+    assert tab.locator("[role=status]").inner_text().endswith("“reward hacking”")
+    assert tab.locator("li mark").first.inner_text().lower() == "reward"
+    section = "limits.html#over-optimisation"
+    tab.locator(f"li h2 a[href$='{section}']").click()
+    tab.wait_for_url(f"{site}**/{section}")
+    assert tab.locator("#over-optimisation > h2").is_visible()
+    assert not tab.locator("mark, .highlighted").count()
+    assert not [found for found in complaints if not found.startswith(f"foreign: {site}")]
 
 
-@pytest.mark.parametrize("words, page", FOUND.items())
-def test_search(words, page, tab, server, complaints):
+@pytest.mark.parametrize("words, found", [("reward hacking", 20), ("KL散度", 20), ("zzyzx", 0)])
+def test_found_places(words, found, tab, server):
     tab.goto(f"{server}search.html?q={words}")
-    tab.wait_for_selector(f"#search-results a[href*='chapters/{page}.html']")
-    tab.wait_for_load_state("networkidle")
-    assert not complaints
-    # A quotation has no LaTeX in it.
-    assert "\\" not in tab.locator("#search-results").inner_text()
+    assert words in tab.locator("[role=status]").inner_text()
+    assert tab.locator("ol > li > h2 > a").count() == found
+    for width, mode in (1280, "light"), (1280, "dark"), (360, "dark"):
+        tab.set_viewport_size({"width": width, "height": 740})
+        tab.evaluate(THEME, mode)
+        assert not barriers(tab), mode
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("path", [NOTEBOOKS[-1], "404.html"])
+def test_the_search_stays_in_view_above_the_menu(path, tab, server):
+    tab.goto(server + path)
+    tab.evaluate("document.getElementById('pst-primary-sidebar').scrollTo(0, 400)")
+    button = tab.locator("#pst-primary-sidebar .search-button-field")
+    box = button.bounding_box()
+    assert 0 <= box["y"] < 200
+    button.click()
+    assert tab.locator("dialog input[type=search]").is_visible()
 
 
 LIVE = [path for path in PAGES if parsed(path).select(".kl2dpo-live")]
