@@ -43,7 +43,9 @@ from trl import DPOConfig, DPOTrainer
 DEFAULTS = {
     "football": {"beta": 0.5, "learning_rate": 3e-3, "batch": 20, "steps": 200},
     "forest": {"beta": 0.5, "learning_rate": 1e-3, "batch": 128, "steps": -1},
-    "your own": {"beta": 0.1, "learning_rate": 5e-7, "batch": 16, "steps": -1},
+    # As in TRL's own script, trl/scripts/dpo.py.
+    "your model": {"beta": 0.1, "learning_rate": 5e-7, "batch": 16, "steps": -1},
+    "your adapter": {"beta": 0.1, "learning_rate": 5e-6, "batch": 16, "steps": -1},
 }
 FIELDS = ["prompt", "chosen", "rejected"]
 LOGGED = ["step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins"]
@@ -60,7 +62,7 @@ def parse(arguments):
     parser.add_argument("--adapter", action="store_true", help="train a LoRA adapter only")
     parser.add_argument("--beta", type=float, help="tightness of the leash")
     parser.add_argument("--nll", type=float, default=0, help="weight of the likelihood term (0)")
-    parser.add_argument("--learning-rate", type=float, help="its default is larger for an adapter")
+    parser.add_argument("--learning-rate", type=float, help="of the first step; it then falls to 0")
     parser.add_argument("--batch", type=int, help="pairs in a step, on all devices together")
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, to save memory")
     parser.add_argument("--steps", type=int, help="by default once through the pairs; football 200")
@@ -77,10 +79,12 @@ def parse(arguments):
         )
     if options.save and Path(options.save).exists():
         parser.error(f"--save {options.save} exists already")
-    for name, value in DEFAULTS["your own" if options.own else options.dataset].items():
+    kind = options.dataset
+    if options.own:
+        kind = "your adapter" if options.adapter else "your model"
+    for name, value in DEFAULTS[kind].items():
         if getattr(options, name) is None:
-            larger = 10 if name == "learning_rate" and options.adapter else 1
-            setattr(options, name, larger * value)
+            setattr(options, name, value)
     return options
 
 
@@ -93,7 +97,8 @@ def text_of(field):
 def read_pairs(path):
     """The pairs of a file of JSON lines, all checked."""
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    lines = Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
         here = f"{path}, line {number}"
         try:
             row = json.loads(line)
@@ -106,8 +111,6 @@ def read_pairs(path):
         if texts["chosen"] == texts["rejected"]:
             sys.exit(f"{here}: 'chosen' and 'rejected' are the same")
         rows.append({name: row[name] for name in FIELDS})
-    if not rows:
-        sys.exit(f"{path}: found no line, expected a pair in each")
     return Dataset.from_list(rows)
 
 
@@ -119,7 +122,8 @@ class Own:
         self.tokenizer = AutoTokenizer.from_pretrained(options.model)
         # Most checkpoints are in bfloat16: its three digits would swallow steps as small as ours.
         self.model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-        self.prompts = self.rows["prompt"][:3]
+        prompts = self.rows["prompt"][:20]
+        self.prompts = [text for k, text in enumerate(prompts) if text not in prompts[:k]][:3]
         self.before = self.write(self.model, options.seed)
 
     def write(self, model, seed):
@@ -211,10 +215,10 @@ def make_trainer(world, options, folder):
 
 def print_log(records):
     """Some of the records, closer together at the start."""
-    names = [(name, name.removeprefix("rewards/")) for name in LOGGED[:-1]]
-    print("  ".join(f"{short:>8}" for _, short in names))
+    names = LOGGED[1:-1]
+    print("step " + "".join(f"{name.removeprefix('rewards/'):>15}" for name in names))
     for k in np.unique(np.geomspace(1, len(records), 8).astype(int)) - 1:
-        print("  ".join(f"{records[k][name]:>{max(8, len(short))}.4f}" for name, short in names))
+        print(f"{records[k]['step']:<5}" + "".join(f"{records[k][name]:>15.4f}" for name in names))
 
 
 def write_log(path, records):
@@ -227,8 +231,8 @@ def write_log(path, records):
 def main(arguments=None):
     options = parse(arguments)
     disable_progress_bars()
-    # TRL 1.16 still uses a name that transformers 5.24 has replaced.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    # TRL 1.16 still uses names that transformers 5.24 has replaced.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
     if options.own:
         world = Own(options)
     else:
