@@ -70,7 +70,7 @@ def parse(arguments):
     parser.add_argument("--seed", type=int, default=0, help="of first weights, order and samples")
     parser.add_argument("--log", help="a CSV file for what TRL logs")
     options = parser.parse_args(arguments)
-    options.own = options.dataset not in DEFAULTS
+    options.own = options.dataset not in ("football", "forest")
     if options.own and not Path(options.dataset).is_file():
         parser.error(f"--dataset {options.dataset}: expected football, forest or a file")
     if not options.own == bool(options.model) == bool(options.save):
