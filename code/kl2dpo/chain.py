@@ -18,8 +18,6 @@ __all__ = ["bigram_policy", "bigram_probabilities", "chain_divergence", "count_f
 __all__ += ["expected_total", "expected_visits", "labelled_pairs", "optimal_transitions"]
 __all__ += ["response_totals", "smallest_beta", "soft_values", "win_rate"]
 
-FLOOR = -40.0  # a logit must be finite: e^-40 stands for a probability of 0
-
 
 def count_features(responses, labels):
     r"""How often each response has each feature, where every bigram has at most one.
@@ -191,7 +189,7 @@ def bigram_policy(transitions, max_length=40):
     Returns
     -------
     BigramPolicy
-        Its logits are the logarithms; those below -40 become -40, since logits are finite.
+        Its logits are the logarithms, -inf where the chain never goes.
         ``policy.probabilities()[0]`` is the chain again.
 
     Raises
@@ -208,7 +206,7 @@ def bigram_policy(transitions, max_length=40):
     """
     with np.errstate(divide="ignore"):
         logits = np.log(_as_chain("transitions", transitions))
-    return BigramPolicy(np.maximum(logits, FLOOR)[None], max_length)
+    return BigramPolicy(logits[None], max_length)
 
 
 def expected_visits(transitions):
@@ -232,7 +230,7 @@ def expected_visits(transitions):
 
     References
     ----------
-    Kemeny and Snell (1960), *Finite Markov Chains*, chapter 3.
+    Kemeny and Snell (1960), *Finite Markov Chains*.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kl2dpo import dpo
-from kl2dpo._checks import as_array, as_count, as_number, refuse
+from kl2dpo._checks import as_array, as_count, as_logits, as_number, refuse
 from kl2dpo._logistic import log_softmax
 from kl2dpo.kl import kl_from_logits
 
@@ -143,9 +143,8 @@ class TabularPolicy(_SoftmaxPolicy):
 
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
-        totals = np.cumsum(self.probabilities(), axis=-1)
         prompts = self._as_prompts(prompts)
-        return _draw(totals[prompts], rng.random(len(prompts)))
+        return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
 
     def _cells(self, name, responses, m):
         cells = _as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
@@ -164,7 +163,8 @@ class BigramPolicy(_SoftmaxPolicy):
     Parameters
     ----------
     logits : array_like, shape (n_prompts, n_tokens, n_tokens)
-        ``logits[x, last, next]``, finite.
+        ``logits[x, last, next]``; -inf for a token that is never written there, which
+        training leaves at -inf.
     max_length : int
         Largest number of tokens (>= 1).
 
@@ -186,7 +186,10 @@ class BigramPolicy(_SoftmaxPolicy):
     """
 
     def __init__(self, logits, max_length):
-        self.parameters = as_array("logits", logits, shape=("n_prompts", "n_tokens", "n_tokens"))
+        shape = ("n_prompts", "n_tokens", "n_tokens")
+        self.parameters = as_logits(
+            "logits", as_array("logits", logits, shape=shape, masked=True), -1
+        )
         self.max_length = as_count("max_length", max_length)
 
     def __repr__(self):
@@ -195,12 +198,14 @@ class BigramPolicy(_SoftmaxPolicy):
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
         prompts = self._as_prompts(prompts)
-        totals = np.cumsum(self.probabilities(), axis=-1)
+        n_tokens = self.parameters.shape[1]
+        probabilities = self.probabilities().reshape(-1, n_tokens)
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
         going = np.arange(len(prompts))
         for t in range(self.max_length):  # the column before the first is the last, still all 0
             u = rng.random(len(prompts))  # one for each response, so that equal seeds stay in step
-            responses[going, t] = _draw(totals[prompts[going], responses[going, t - 1]], u[going])
+            rows = n_tokens * prompts[going] + responses[going, t - 1]
+            responses[going, t] = _draw(probabilities, rows, u[going])
             going = going[responses[going, t] != 0]
         return responses
 
@@ -363,12 +368,15 @@ def train(
     as_count("log_every", log_every)
 
     policy, history = policy.copy(), dict[str, list]()
+    free = np.isfinite(policy.parameters) & np.isfinite(reference.parameters)
     direction = _Adam() if optimizer == "adam" else lambda gradient, step: gradient
     for step in range(steps + 1):
         with _divergence_at(step, history):
             if step > 0:
-                pull = ridge * (policy.parameters - reference.parameters)
-                downhill = direction(next(batches).gradient(policy) + pull, step)
+                pull = np.where(free, policy.parameters, 0) - np.where(
+                    free, reference.parameters, 0
+                )
+                downhill = direction(next(batches).gradient(policy) + ridge * pull, step)
                 policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
             now = {"step": step, **data.record(policy, reference)} if due else {}
@@ -502,6 +510,12 @@ def _written(responses):
     return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
 
 
-def _draw(totals, u):
-    """One outcome for each row of cumulative probabilities, by a number from 0 to 1."""
-    return np.sum(totals[:, :-1] <= u[:, None] * totals[:, -1:], axis=-1)
+def _draw(probabilities, rows, u):
+    """One outcome of each of the rows of probabilities, by a number u from 0 to 1.
+
+    All rows are laid end to end, row k from k to k + 1, and u + k is looked up.
+    """
+    totals = np.cumsum(probabilities, axis=-1)
+    ends = totals / totals[:, -1:] + np.arange(len(totals))[:, None]
+    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * totals.shape[1]
+    return np.minimum(outcomes, totals.shape[1] - 1)  # where rounding made u a 1

@@ -216,7 +216,7 @@ def pairs_of_the_reference(m, seed):
 def law(beta, pairs):
     """tr(Sigma I^+) / (2 beta^2): m times the expected divergence from the optimum."""
     labels = np.zeros((N, N), int)
-    labels[CHAIN > 1e-12] = np.arange(np.sum(CHAIN > 1e-12))
+    labels[CHAIN > 0] = np.arange(np.sum(CHAIN > 0))
     differences = count_features(pairs.chosen, labels) - count_features(pairs.rejected, labels)
     gap = response_totals(pairs.chosen, REWARD) - response_totals(pairs.rejected, REWARD)
     weight = 1 / (2 + 2 * np.cosh(gap))  # p (1 - p)

@@ -1,3 +1,4 @@
+import base64
 import re
 from xml.etree import ElementTree
 
@@ -134,6 +135,9 @@ def test_what_lies_outside_the_figure_is_drawn():
 def test_notebooks_show_the_portable_picture():
     data, _ = get_ipython().display_formatter.format(draw()[0])
     assert data["image/svg+xml"] == _to_svg(draw()[0])
+    image = parse(data["text/html"]).get("src").removeprefix("data:image/svg+xml;base64,")
+    assert base64.b64decode(image).decode() == data["image/svg+xml"]
+    assert set(data) == {"image/svg+xml", "text/html", "text/plain"}
 
 
 def test_glyphs_keep_their_scale():

@@ -605,3 +605,29 @@ def test_pairs_may_be_a_plain_tuple():
     start = TabularPolicy(np.zeros((1, 3)))
     a, b = (train(start, pairs, steps=5).policy for pairs in (tuple(FOOTBALL), FOOTBALL))
     assert np.array_equal(a.parameters, b.parameters)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gd"])
+def test_a_token_that_is_never_written_stays_so(optimizer):
+    logits = np.array([[[0.0, 0.5, -np.inf], [0.2, -np.inf, 0.0], [0.0, 0.3, 0.1]]])
+    policy = BigramPolicy(logits, max_length=5)
+    assert policy.probabilities()[0, 0, 2] == 0
+    rng = np.random.default_rng(0)
+    first, second = policy.sample(np.zeros(400, int), rng), policy.sample(np.zeros(400, int), rng)
+    pairs = PreferencePairs(np.zeros(400, int), first, second)
+    trained, history = train(
+        policy, pairs, beta=0.5, optimizer=optimizer, learning_rate=0.05, steps=20, ridge=0.01
+    )
+    assert np.array_equal(trained.parameters == -np.inf, logits == -np.inf)
+    assert np.isfinite(history["kl"]).all() and history["kl"][-1] > 0
+    # A logit of -800 is the same policy in floating point.
+    near = BigramPolicy(np.maximum(logits, -800), max_length=5)
+    options = {"beta": 0.5, "optimizer": optimizer, "learning_rate": 0.05, "steps": 20}
+    assert_allclose(
+        train(policy, pairs, **options).policy.probabilities(),
+        train(near, pairs, **options).policy.probabilities(),
+    )
+    with pytest.raises(ValueError, match=r"^policy_chosen\[0\] is -inf"):
+        train(policy, PreferencePairs([0], [[2, 0, 0, 0, 0]], [[1, 0, 0, 0, 0]]))
+    with pytest.raises(ValueError, match="^the largest of logits.* is -inf"):
+        BigramPolicy(np.full((1, 2, 2), -np.inf), 3)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import browser
 import make_pdf
+import nbformat
 import publish
 import pytest
 import sphinx
@@ -148,13 +149,37 @@ def test_a_page_asks_for_little_and_waits_for_nothing(published):
 
 
 def test_pictures_have_a_size_and_all_but_the_first_wait(published):
-    first, second = read(published, FIRST_PAGE).select("article img[src*=_images]")
+    first, second, _ = read(published, FIRST_PAGE).select("article img[src*=_images]")
     assert first["width"] == first["height"] == second["width"] == "32"
     assert [first.get("loading"), second.get("loading")] == [None, "lazy"]
 
 
+def test_exercises_are_boxes_without_headings_and_figures_have_captions(published):
+    page = read(published, FIRST_PAGE)
+    headings = [heading.contents[1] for heading in page.select("article :is(h2, h3)")]
+    assert headings == ["A section"]
+    assert page.select_one("#a-section > .exercise + .solution p:last-child").text == "Think."
+    picture, caption = page.select("figure#fig-square > :is(img, figcaption)")
+    assert picture["src"].endswith(".svg") and picture["alt"] == "A blue square"
+    assert caption.select_one(".caption-text").text.strip() == "A blue square."
+    assert caption.em.text == "blue"
+    assert "Figure." not in page.article.text
+
+
+def test_a_downloaded_notebook_says_how_to_get_the_package(published, unknown):
+    def first_code(html):
+        _, cell, *_ = nbformat.read(html / "_sources" / f"{FIRST_PAGE}.ipynb", 4).cells
+        return cell.source
+
+    package = f"kl2dpo @ git+{THERE}@topic/a#subdirectory=code"
+    assert first_code(published).endswith(f'\n%pip install --quiet "{package}" matplotlib sympy')
+    command = "python -m pip install -r .binder/requirements.txt"
+    assert command in first_code(unknown)
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_code_has_no_markup_without_colour_and_an_output_is_in_one_piece(published):
-    code, output = read(published, FIRST_PAGE).select(".cell pre")
+    code, output = read(published, FIRST_PAGE).select(".cell:not(:has(svg, img)) pre")
     assert {part["class"][0] for part in code.select("span[class]")} == {"k", "nf", "nb", "mf"}
     assert code.get_text() == "def show():\n    print(0.265)\n\n\nshow()\n"
     assert output.get_text() == "0.265\n"
@@ -305,6 +330,26 @@ def test_without_a_browser_nothing_is_changed(unknown, monkeypatch):
     assert not read(unknown, FIRST_PAGE).find(id="book-pdf").a
 
 
+def test_each_reference_of_the_whole_book_has_its_place(published):
+    document = BeautifulSoup(make_pdf.one_document(published)[0], "html.parser")
+    ids = [part["id"] for part in document.select("[id]")]
+    assert len(ids) == len(set(ids))
+    named = [value for part in document() for name, value in part.attrs.items() if name != "id"]
+    referred = [v[1:] for v in named if isinstance(v, str) and re.fullmatch(r"#.+", v)]
+    referred += re.findall(r"url\(#([^)]+)\)", str(document))
+    assert {"shape", "half", "chapters-home"} <= set(referred) <= set(ids)
+
+
+def test_each_solution_comes_after_the_last_exercise_with_links_both_ways(published):
+    document = BeautifulSoup(make_pdf.one_document(published)[0], "html.parser")
+    *exercises, solutions, solution = document.select(".exercise, #solutions, .solution")
+    assert solutions["id"] == "solutions" and "solution" in solution["class"]
+    (exercise,) = exercises
+    assert solution.select(f"a[href='#{exercise['id']}']")
+    place = exercise.find_next_sibling()
+    assert place.select_one(f"a[href='#{solution['id']}']").text == "Solution to Exercise 1.1"
+
+
 @pytest.fixture(scope="module")
 def pdf(published):
     if not browser.find():
@@ -315,10 +360,11 @@ def pdf(published):
 
 def test_the_pdf_has_bookmarks_in_the_order_of_the_menu(pdf):
     reader = PdfReader(pdf)
-    home, part, in_part, *appendix = reader.outline
+    home, part, in_part, *appendix, solutions = reader.outline
     assert [home.title, part.title] == ["A book", "Part I"]
     assert [in_part[0].title, in_part[1][0].title] == ["1. The first (optional)", "1.1. A section"]
     assert [appendix[0].title, appendix[1][0].title] == ["Appendix", "Notes"]
+    assert solutions.title == "Solutions"
     chapter = reader.get_destination_page_number(in_part[0])
     assert "Text before the sentence" in reader.pages[chapter].extract_text()
 
@@ -344,6 +390,14 @@ def test_the_pdf_is_tagged_named_and_has_links_that_go_somewhere(pdf):
     text = "".join(page.extract_text() for page in reader.pages)
     assert "Think." in text, "the solution is open"
     assert "Search" not in text and "Next" not in text
+
+
+def test_no_page_of_the_pdf_is_empty_and_a_caption_is_below_its_figure(pdf):
+    texts = [page.extract_text() for page in PdfReader(pdf).pages]
+    assert all(len(text.split()) > 3 for text in texts), texts
+    pictures = [text for text in texts for _ in range(text.count("Picture"))]
+    assert len(pictures) == 2 and pictures[0] != pictures[1]
+    assert "One caption." in pictures[0] and "Another caption." in pictures[1]
 
 
 def test_every_page_links_to_the_pdf(pdf, published):

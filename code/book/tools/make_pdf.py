@@ -20,7 +20,7 @@ from pypdf.generic import Fit
 
 HTML = Path(__file__).parents[3] / "_build" / "html"
 # What a reader of paper cannot use, and the code that draws the figures.
-DROPPED = "script, button, dialog, a.headerlink, details.hide, .kl2dpo-slider-control"
+DROPPED = "script, button, dialog, a.headerlink, details.hide, .live-controls, .live-heard"
 
 
 def read(path):
@@ -72,24 +72,41 @@ def prepare(article, page, paths, base_url):
     for element in article.select("details"):
         element["open"] = ""
     article["id"] = name_of(page)
-    return str(article)
+
+
+def take_solutions(article):
+    """Move the solutions out of a page, where they would be read too early, and link each there."""
+    taken = []
+    for solution in article.select(".solution"):
+        title = escape(text_of(solution.select_one(".admonition-title")))
+        taken.append(str(solution))
+        there = f'<p><a href="#{solution["id"]}">{title}</a></p>'
+        solution.replace_with(BeautifulSoup(there, "html.parser"))
+    return "".join(taken)
 
 
 def one_document(html):
     """The whole book as one page of HTML, and its headings: their level, name and text."""
     menu = [*read_menu(html)]
     paths = {path for path, _, _ in menu}
-    headings, body = [], []
+    headings, body, solutions = [], [], []
     for path, title, part in menu:
         soup = read(html / path)
         canonical = soup.head.select_one("link[rel=canonical]")
         base_url = canonical["href"].removesuffix(path) if canonical else ""
         article = soup.select_one("article.bd-article")
-        body.append(prepare(article, path, paths, base_url))
+        prepare(article, path, paths, base_url)
+        if taken := take_solutions(article):
+            solutions.append(f"<section><h2>{escape(title)}</h2>{taken}</section>")
+        body.append(str(article))
         headings += [(0, name_of(path), part)] if part else []
         headings.append((1, name_of(path), title))
         for heading in article.select("section > h2"):
             headings.append((2, heading.parent["id"], text_of(heading)))
+    if solutions:
+        headings.append((0, "solutions", "Solutions"))
+        appendix = f'<section id="solutions"><h1>Solutions</h1>{"".join(solutions)}</section>'
+        body.append(f'<article class="bd-article">{appendix}</article>')
     title, author = headings[0][2], soup.head.select_one("meta[name=author]")["content"]
     style = Path(__file__).with_name("pdf.css").read_text(encoding="utf-8")
     contents = "".join(

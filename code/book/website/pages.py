@@ -6,6 +6,7 @@
 - each formula once where the search quotes a page
 - entries of the list of sources that a screen reader takes for entries of a list
 - pictures with their size, so that nothing moves, and fetched when the reader comes near
+- the script of the live figures once
 """
 
 import hashlib
@@ -40,6 +41,11 @@ REPEATED = expected(r' id="(?:(?:exercise|solution|proof)-content|proof)"')
 # Sphinx gives an entry of a list of sources a role that is deprecated, and none for a list.
 SOURCE = expected('role="doc-biblioentry"')
 
+# A live figure brings its styles and its script along, for notebooks; here they come once a page.
+LIVE = expected(
+    r'<style>[^<]*</style><script>(?:(?!</script>).)*</script>\s*(?=<div class="kl2dpo-live")'
+)
+
 # The theme's button for the search, with a name that hides the key that is shown on it.
 SEARCH = expected(r'(<button class="[^"]*\bsearch-button-field\b[^>]*) aria-label="[^"]*"')
 
@@ -54,6 +60,7 @@ NEEDED = {
     expected("/togglebutton.js"): "dropdown",
     expected("/design-tabs.js"): "sd-tab-set",
     expected("/formulas.js"): 'class="katex-display"',
+    expected("/live.js"): 'class="kl2dpo-live"',
 }
 # Its lines are used at once by the scripts below it, and shorter than a request for it.
 INLINED = expected("/documentation_options.js")
@@ -143,7 +150,7 @@ def tuned(page, folder, sheets, scripts):
         return tag.replace("<img", size, 1)
 
     page = change(PLAIN, r"\1", TAG.sub(tune, page))
-    page = change(SOURCE, 'role="listitem"', change(REPEATED, "", page))
+    page = change(LIVE, "", change(SOURCE, 'role="listitem"', change(REPEATED, "", page)))
     return change(SEARCH, r"\1", page)
 
 
