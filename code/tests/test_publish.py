@@ -361,10 +361,10 @@ def test_each_solution_comes_after_the_last_exercise_with_links_both_ways(publis
     *exercises, solutions, solution = document.select(".exercise, #solutions, .solution")
     assert solutions["id"] == "solutions" and "solution" in solution["class"]
     exercise, _ = exercises
-    assert solution.select(f"a[href='#{exercise['id']}']")
     place = exercise.find_next_sibling()
-    there = place.select_one(f"a[href='#{solution.section['id']}']")
-    assert there.text == "Solution to Exercise 1.1"
+    assert place.a["href"] == f"#{solution.section['id']}"
+    assert solution.summary.a["href"] == f"#{place['id']}"
+    assert place.a.text == solution.summary.a.text == "Solution to Exercise 1.1"
 
 
 @pytest.fixture(scope="module")
