@@ -248,17 +248,28 @@ def test_search(words, page, tab, server, complaints):
     assert "\\" not in tab.locator("#search-results").inner_text()
 
 
-def test_slider_by_keyboard(tab, server):
-    tab.goto(server + "chapters/kl/leash.html")
-    figure, slider = tab.locator("figure.kl2dpo-slider"), tab.locator("figure input[type=range]")
-    slider.focus()
-    before, text = figure.screenshot(), figure.locator("output").inner_text()
-    tab.keyboard.press("ArrowRight")
-    assert figure.locator("output").inner_text() != text
-    assert slider.get_attribute("aria-valuetext") == figure.locator("output").inner_text()
-    assert figure.screenshot() != before
-    tab.keyboard.press("ArrowLeft")
-    assert figure.locator("output").inner_text() == text
+LIVE = [path for path in PAGES if parsed(path).select(".kl2dpo-live")]
+SHIFT = """new Promise(done => new PerformanceObserver(list => done(
+  list.getEntries().reduce((sum, entry) => sum + entry.value, 0)
+)).observe({type: "layout-shift", buffered: true}) || setTimeout(() => done(0), 300))"""
+
+
+@pytest.mark.parametrize("path", LIVE)
+@pytest.mark.parametrize("width", [360, 1280])
+def test_live_figures(path, width, tab, server, complaints):
+    tab.set_viewport_size({"width": width, "height": 740})
+    tab.goto(f"{server}{path}")
+    assert tab.locator("script[src*='live.js']").count() == 1
+    for figure in tab.locator("figure .kl2dpo-live").all():
+        figure.scroll_into_view_if_needed()
+        field, sentence = figure.locator("input").first, figure.locator(".live-say")
+        before = sentence.inner_text(), figure.locator("svg").inner_html()
+        field.press("ArrowUp")
+        assert (sentence.inner_text(), figure.locator("svg").inner_html()) != before
+        assert figure.locator("xpath=ancestor::figure//figcaption").inner_text()
+        figure.get_by_role("button", name="Reset").click()
+        assert (sentence.inner_text(), figure.locator("svg").inner_html()) == before
+    assert not complaints and tab.evaluate(SHIFT) <= 0.02
 
 
 def test_solution_opens_by_keyboard(tab, server):

@@ -129,6 +129,7 @@ def draw(figure, parts, axes, out):
 
     hidden = set()
     for artist, part in parts:
+        artist.set_in_layout(False)  # or the axes would depend on the start
         numbers = {k: values(part[k]) for k in "xyz" if k in part}
         mine = artist.axes
         middle = mine.transData.inverted().transform(mine.transAxes.transform((0.5, 0.5)))
