@@ -145,7 +145,7 @@ class TrlRuns(NamedTuple):
 
 
 def trl_football():
-    """Two runs of ``code/examples/dpo_with_trl.py``, which trains a small transformer with TRL.
+    """Two runs of ``code/examples/dpo_with_trl.py --steps 100``: a small transformer and TRL.
 
     Returns
     -------
@@ -268,8 +268,8 @@ def public_logs():
     Examples
     --------
     >>> logs = public_logs()
-    >>> {name: len(records) for name, records in logs.items()}
-    {'zephyr-7b-beta': 58, 'zephyr-7b-alpha': 19, 'dpo-36': 2, 'trl-1236': 9, 'trl-1311': 3, 'llms-tool-46': 4, 'eto-14': 1}
+    >>> len(logs["zephyr-7b-beta"]), len(logs["dpo-36"])
+    (58, 2)
     >>> logs["dpo-36"][0]["eval_rewards/chosen"]
     -1.6413846015930176
     """

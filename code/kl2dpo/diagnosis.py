@@ -119,7 +119,7 @@ def _rewards_stay_zero(log):
 def _moves_at_ln2(log):
     sides = log(*_LOGPS, *_REWARDS, at_least=3)
     logps, rewards = sides[:2], sides[2:]
-    beta, apart = _slope(logps, rewards)
+    beta, apart, _ = _slope(logps, rewards)
     moved = np.abs(logps - logps[:, :1]).max()
     far = moved > 1 and apart < 0.05 * moved  # a fixed reference, so the same pairs each time
     if not far or not 0 < beta < 0.005:
@@ -211,10 +211,10 @@ def _loss_rises(log):
 
 
 def _held_out_rises(log):
-    loss = log("eval_loss", at_least=4)[0]
-    if loss[-1] <= 1.03 * loss.min():
+    loss, last = log("eval_loss", at_least=4)[0], log.thirds("eval_loss", at_least=4)[0][-1]
+    if last <= 1.03 * loss.min():
         return ""
-    found = f"held-out loss {loss.min():.4f} in record {loss.argmin() + 1}, {loss[-1]:.4f} at last"
+    found = f"held-out loss {loss.min():.4f} at best, {last:.4f} in the last third"
     accuracies = [record.get("eval_rewards/accuracies", np.nan) for record in log.records]
     seen = [accuracy for accuracy in accuracies if np.isfinite(accuracy)]
     return found + (f", held-out accuracy {max(seen):.3f} at best, {seen[-1]:.3f}" if seen else "")
@@ -373,17 +373,18 @@ def diagnose(history, *, sigmoid=True, ceiling=None):
 
     Examples
     --------
-    A policy and a pair whose two answers are the same:
+    A pair whose two answers are the same, and a log with another reference:
 
     >>> from kl2dpo.policy import PreferencePairs, TabularPolicy, train
-    >>> history = train(TabularPolicy([[0.0, 0.0]]), PreferencePairs([0], [1], [1])).history
+    >>> same = PreferencePairs([0], [1], [1])
+    >>> history = train(TabularPolicy([[0.0, 0.0]]), same).history
     >>> for finding in diagnose(history).findings:
     ...     print(finding.symptom.name)
     the loss stays at ln 2
     both sides have the same answers
     the rewards stay 0
-    >>> print(diagnose([{"step": 1, "loss": 0.9, "rewards/chosen": 0.8, "rewards/rejected": 1.3}])
-    ...       .findings[0].evidence)
+    >>> record = {"step": 1, "loss": 0.9, "rewards/chosen": 0.8, "rewards/rejected": 1.3}
+    >>> print(diagnose([record]).findings[0].evidence)
     at the start the loss is 0.9000, the rewards are 0.800 and 1.300
     """
     if ceiling is not None:
@@ -523,10 +524,12 @@ def audit_log(history, *, beta=None):
 
 
 def _slope(logps, rewards):
-    """β by least squares, and by how much the logps of the reference move then."""
+    """β by least squares, how far the reference then moves, and what an error of 1 does to β."""
     x, y = (side - side.mean(axis=1, keepdims=True) for side in (logps, rewards))
-    beta = np.sum(x * y) / np.sum(x * x) if x.any() else 0.0
-    return beta, np.abs(x - y / beta).max() if beta > 0 else np.inf
+    if np.sum(x * y) <= 0:
+        return 0.0, np.inf, np.inf
+    beta = np.sum(x * y) / np.sum(x * x)
+    return beta, np.abs(x - y / beta).max(), 2 * np.abs(x).sum() / np.sum(x * x)
 
 
 def _reference(logps, rewards, beta):
@@ -534,10 +537,10 @@ def _reference(logps, rewards, beta):
     by_logps, by_rewards = max(map(_rounding, logps)), max(map(_rounding, rewards))
     way, error = np.ptp(logps, axis=1).max(), 0.0
     if beta is None:
-        beta, apart = _slope(logps, rewards)
+        beta, apart, leverage = _slope(logps, rewards)
         if way <= 4 * by_logps or apart > 0.05 * way:
             return None, None, None, None, []
-        error = float(2 * (by_rewards + beta * by_logps) / way)
+        error = float(leverage * (by_rewards + beta * by_logps))
     ref = logps - rewards / beta
     off = np.abs(ref - ref.mean(axis=1, keepdims=True)).max()
     rounding = 2 * (by_logps + by_rewards / beta) + error * np.abs(rewards).max() / beta**2

@@ -126,7 +126,7 @@ def audit(pairs, held_out=None, *, shown_first=None, length=None):
     chosen, rejected = sizes.T
     means = counts @ sizes / counts.sum()
 
-    labels: dict = collections.Counter()
+    labels: collections.Counter = collections.Counter()
     for row, count in zip(rows, counts):
         labels[row] += int(count)
     ways: dict = {}  # of a pair: how often each of its two orders was labelled

@@ -10,8 +10,10 @@ import pytest
 from kl2dpo._checks import (
     as_array,
     as_count,
+    as_indices,
     as_number,
     as_probabilities,
+    as_shaped,
     as_slices,
     check_labels,
     check_shapes,
@@ -192,6 +194,19 @@ def test_shape_of_an_array():
     ]:
         with refused(f"x has shape {np.shape(value)}, expected {expected}"):
             as_array("x", value, shape=shape)
+
+
+def test_indices():
+    assert as_indices("k", [[0, 2]], (1, "n"), 3).dtype == np.intp
+    for bad, expected in [(1.5, "an integer"), (-1, ">= 0"), (3, "< 3")]:
+        with refused(f"k[1] is {float(bad)}", expected):
+            as_indices("k", [0, bad], ("m",), 3)
+
+
+def test_a_shape_to_fill():
+    assert as_shaped("x", [1, 2], (3, 2), (">", 0)).shape == (3, 2)
+    with refused("x has shape (2,), expected (3,)"):
+        as_shaped("x", [1, 2], (3,))
 
 
 ROWS = Table([[0.2, 0.8], [0.5, 0.5]], "xy", "ab")
