@@ -223,7 +223,7 @@ def test_references_render_in_jupyterlab_too():
 def test_text_is_text_where_nobody_knows_myst(path):
     # GitHub and others show a fence of backticks as code, and a role or a target as it is written:
     # a link of Markdown works everywhere. An equation has its label beside it, there too.
-    strange = re.findall(r"(?m)\{[\w:]+\}(?=`)|^`{3,}\{|^\([\w-]+\)=$", text_of(path))
+    strange = re.findall(r"(?m)\{[\w:]+\}(?=`)|^`{3,}\{|^\([\w-]+\)=$|^:class:", text_of(path))
     assert {*strange} <= {"{eq}", "{cite:p}"}
 
 
