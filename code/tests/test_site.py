@@ -306,6 +306,9 @@ def test_live_figures(path, width, tab, server, complaints):
         assert figure.locator("svg").inner_html() != before
         figure.get_by_role("button", name="Reset").click()
         assert said.inner_text() == start and tab.evaluate(SHIFT, since) <= 0.02
+        tab.evaluate(THEME, "dark")
+        box = figure.locator("xpath=..")
+        assert box.evaluate("box => getComputedStyle(box).backgroundColor") == "rgba(0, 0, 0, 0)"
     assert not complaints
 
 
