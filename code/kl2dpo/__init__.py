@@ -23,8 +23,8 @@ pairs
 diagnosis
     What the log of a run says: symptoms, and identities that no log escapes.
 figures
-    The look of the course's figures, and a slider for static pages. It needs
-    matplotlib, so it is imported only by name: ``import kl2dpo.figures``.
+    The look of the course's figures, and figures that a reader moves. It needs
+    matplotlib and SymPy, so it is imported only by name: ``import kl2dpo.figures``.
 """
 
 from kl2dpo import bradley_terry, chain, datasets, diagnosis, dpo, kl, pairs, policy, rlhf

@@ -11,7 +11,7 @@ import tinycss2
 from docutils import nodes
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
-from website import fonts, katex, outputs, styles
+from website import fonts, katex, outputs, search, styles
 
 
 def purged(css, *known):
@@ -125,6 +125,24 @@ def test_a_mark_and_a_section_that_do_not_exist_are_warnings(tmp_path):
     found = re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned)
     assert found == ["no-part", "no-mark"]
     assert "chapter-facts" not in page
+
+
+def test_other_names_for_what_does_not_exist_are_a_warning(tmp_path):
+    text = ':search: {"no-part": ["a name"]}\n\nT\n=\n\nText.\n'
+    warned, _ = build(tmp_path, text, "website.search")
+    assert "index.rst: WARNING: nothing to search for: no-part" in warned
+
+
+@pytest.mark.parametrize(
+    "tex, said",
+    [
+        (r"\pi_{\mathrm{ref}} e^{r/\beta} / Z", "π_refe^(r/β)/Z"),
+        (r"\frac{1}{2\tau}", "1/2τ"),
+        (r"\ln \frac{\pi(y_w)}{Z}", "ln(π(y_w))/Z"),
+    ],
+)
+def test_a_formula_in_one_line_of_text(tex, said):
+    assert search.text(nodes.math("", tex)) == said
 
 
 def test_words_and_visible_code_take_time():

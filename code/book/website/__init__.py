@@ -10,11 +10,11 @@ changes.py  all changes of what others wrote, counted
 
 from pathlib import Path
 
-from website import changes, katex, outputs, pages
+from website import changes, katex, outputs, pages, search
 
 
 def setup(app):
-    for part in (changes, katex, outputs, pages):
+    for part in (changes, katex, outputs, pages, search):
         part.setup(app)
     app.add_js_file(None, body=Path(__file__).with_name("early.js").read_text(encoding="utf-8"))
     app.add_js_file("formulas.js")

@@ -5,8 +5,6 @@
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   if (root.theme === "auto") root.theme = dark ? "dark" : "light";
 }
-// The search page fetches the pages that it found, to quote them: a browser refuses that to a file.
-if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 // Back on a page, the browser scrolls to where the reader was: there, all heights must be true (book.css).
 if (performance.getEntriesByType("navigation")[0]?.type !== "navigate") document.documentElement.style.setProperty("--far", "visible");
 // The fonts inside the style sheet are read when a text first asks for them: too late for the first paint, and lines move.

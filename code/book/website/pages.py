@@ -1,9 +1,8 @@
 """The step after the build: pages that ask for little and show it at once.
 
 - one style sheet instead of a dozen (styles.py), and scripts that wait for the text
-- only the scripts that a page needs: the search index, for one, on the search page alone
+- only the scripts that a page needs
 - less markup in code
-- each formula once where the search quotes a page
 - entries of the list of sources that a screen reader takes for entries of a list
 - pictures with their size, so that nothing moves, and fetched when the reader comes near
 - the script of the live figures once
@@ -25,12 +24,6 @@ SHEET = "site.css"
 TAG = re.compile(r"<(?:link|meta|img)\b[^>]*>\s*|<script\b[^>]*\bsrc=[^>]*></script>\s*")
 ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
 ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
-
-# What the search leaves out of the text of a page that it quotes. Of a formula it would quote all three forms.
-QUOTED = (
-    expected(r'\["\.headerlink", (?:"\.katex-html", "annotation", )?'),
-    '[".headerlink", ".katex-html", "annotation", ',
-)
 
 # Names, signs and space in code: a third of the boxes of a chapter, in the colour of the text.
 PLAIN = expected(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
@@ -58,9 +51,10 @@ THEME = expected(r'(<html[^>]* data-theme=)"auto"')
 # The end of a script's name, and what a page that needs it has in it.
 NEEDED = {
     expected("/fontawesome.js"): None,  # draws 2000 icons; the font has the ten in use
-    expected("/searchtools.js"): 'id="search-results"',
-    expected("/language_data.js"): 'id="search-results"',
-    expected("searchindex.js"): 'id="search-results"',
+    expected("/searchtools.js"): None,  # a search by pages, not by sections
+    expected("/language_data.js"): None,
+    expected("searchindex.js"): None,
+    expected("/sphinx_highlight.js"): None,  # colours each word of the query everywhere
     expected("/clipboard.min.js"): 'class="highlight"',
     expected("/copybutton.js"): 'class="highlight"',
     expected("/design-tabs.js"): "sd-tab-set",
@@ -93,9 +87,6 @@ def finish(app, exception):
     for path, page in pages.items():
         page = re.sub(rf"({STATIC}/{re.escape(SHEET)})\?v=\w*", rf"\1?v={version}", page)
         path.write_text(page, encoding="utf-8")
-    search = static / "searchtools.js"
-    text = search.read_text(encoding="utf-8")
-    search.write_text(change(*QUOTED, text), encoding="utf-8")
 
 
 def tuned(page, folder, sheets, scripts):
