@@ -201,9 +201,8 @@ class Forest:
     def report(self, trained, records, options):
         """Print sentences, and how much of reward - beta KL was gained."""
         before, after = self.before, self.write(trained, 2_000)
-        print(f"\n{' before':<45} after")
-        for old, new in zip(before[:8], after):
-            print(f"{old:<45}{new}")
+        for name, sentences in {"before": before, "after": after}.items():
+            print("", f"{name}:", *sentences[:6], sep="\n")
         new, old = (
             answer_log_probs(model, self.tokenizer, self.prompt, after).cpu()
             for model in (trained, self.reference)

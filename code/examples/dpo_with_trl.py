@@ -137,7 +137,7 @@ class Own:
 
 @torch.no_grad()
 def write(model, tokenizer, prompt, seed, n=1, most=64):
-    """Answers drawn from the model as it is: no temperature, no top_k, no top_p."""
+    """Answers drawn from the model as it is, whatever its own settings for sampling are."""
     if isinstance(prompt, str):
         batch = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     else:
@@ -150,6 +150,7 @@ def write(model, tokenizer, prompt, seed, n=1, most=64):
         temperature=1.0,
         top_k=0,
         top_p=1.0,
+        repetition_penalty=1.0,
         num_return_sequences=n,
         max_new_tokens=most,
         pad_token_id=tokenizer.eos_token_id,
@@ -185,21 +186,20 @@ def make_trainer(world, options, folder):
         disable_tqdm=not options.own,
         seed=options.seed,
     )
-    parts = args.world_size * options.accumulate
-    if options.batch < 1 or options.batch % parts:
-        sys.exit(
-            f"--batch is {options.batch}, expected a multiple of {parts}, processes x --accumulate"
-        )
-    args.per_device_train_batch_size = options.batch // parts
+    args.per_device_train_batch_size, rest = divmod(
+        options.batch, args.world_size * options.accumulate
+    )
+    if rest or args.per_device_train_batch_size < 1:
+        parts = f"processes ({args.world_size}) x --accumulate ({options.accumulate})"
+        sys.exit(f"--batch is {options.batch}, expected a multiple of {parts}")
+    adapter = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
     lines = range(1, len(world.rows) + 1)
     trainer = DPOTrainer(
         model=world.model,
         # With an adapter, the reference is the model without it. Without one and without
         # `ref_model`, TRL would load the checkpoint from which the model came.
         ref_model=None if options.adapter else copy.deepcopy(world.model),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
-        if options.adapter
-        else None,
+        peft_config=adapter if options.adapter else None,
         args=args,
         train_dataset=world.rows.add_column("line", list(lines)),
         processing_class=world.tokenizer,
@@ -209,6 +209,13 @@ def make_trainer(world, options, folder):
     if lost:
         found = f"the prompt has --max-length {options.max_length} tokens or more"
         sys.exit(f"{options.dataset}, line {min(lost)}: {found}: its answers would have no token")
+    tokens = [
+        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        for row in trainer.train_dataset
+    ]
+    cut = sum(n > options.max_length for n in tokens)
+    if cut and trainer.accelerator.is_main_process:
+        print(f"{cut} of {len(tokens)} pairs are longer than --max-length: an answer loses its end")
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -391,9 +391,9 @@ def assert_same_as_afresh(tab, where, name, values):
 
 
 def build(**changes):
-    *case, arguments = everything(**changes)
     with plt.rc_context():
         use_book_style()
+        *case, arguments = everything(**changes)
         return live(*case, **arguments)
 
 
@@ -549,7 +549,7 @@ WRONG = {
     "mathtext": (
         {"moves": lambda moves, figure, dot: figure.axes[0].set_xlabel("$x$") and moves}, "mathtext"),
     "a start outside the axes": (
-        {"moves": lambda moves, figure, dot: figure.axes[0].set_xlim(8, 9) and moves}, "in the figure"),
+        {"moves": lambda moves, figure, dot: figure.axes[0].set_xlim(8, 9) and moves}, "limits of its axes"),
     "a field without a number": ({"say": "{y:.2f}"}, "'y', expected one of"),
     "a number without a field": ({"y": a}, "expected a field for each"),
     "another format": ({"say": "{n:d} {s:.1f} {z:.1f} {integral:.1f}"}, "'d', expected one such"),

@@ -498,6 +498,12 @@ def test_own_model_and_pairs(options, shape, example, own_model, tmp_path, capsy
     assert margins[1] > margins[0] + 0.1
 
 
+def test_answers_that_lose_their_end_are_counted(example, own_model, tmp_path, capsys):
+    # With its prompt and end token, the longest answer has seven tokens, the others at most six.
+    example.main(own(own_model, tmp_path, [*ROWS[:2], ROWS[4]], "--max-length", "6"))
+    assert "1 of 3 pairs are longer than --max-length" in capsys.readouterr().out
+
+
 def test_one_step_is_the_same_in_parts(example, own_model, tmp_path):
     logs = []
     for parts in ("1", "5"):
@@ -543,5 +549,5 @@ def test_options_that_do_not_fit(example, own_model, tmp_path, capsys):
         with pytest.raises(SystemExit):
             example.main(arguments)
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="--batch is 5, expected a multiple of 2"):
+    with pytest.raises(SystemExit, match="--batch is 5, expected a multiple of"):
         example.main([*good, "--accumulate", "2"])

@@ -174,7 +174,7 @@ def draw(figure, parts, axes, out):
         elif part["kind"] == "line":
             marked = str(artist.get_marker()) not in ("None", "none", "", " ")
             lost = len([*group.iter(f"{SVG}use")]) != len(values(part["x"])) * marked
-            refuse(lost, f"the start of {artist}", "outside", "in the figure")
+            refuse(lost, f"the start of {artist}", "outside", "within the limits of its axes")
         else:
             # matplotlib writes areas and arrows in more than one form; here they have one.
             x, y, z = (values(part.get(k, [])) for k in "xyz")
