@@ -391,9 +391,9 @@ def assert_same_as_afresh(tab, where, name, values):
 
 
 def build(**changes):
-    *case, arguments = everything(**changes)
     with plt.rc_context():
         use_book_style()
+        *case, arguments = everything(**changes)
         return live(*case, **arguments)
 
 
