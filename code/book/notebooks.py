@@ -63,7 +63,7 @@ def installation(options):
         )
         return nbformat.v4.new_markdown_cell(text, id="installation")
     place = f"git+{url}@{options['repository_branch']}#subdirectory=code"
-    text = f'# The package of the course, and what this notebook needs besides.\n%pip install --quiet "kl2dpo @ {place}" matplotlib sympy'
+    text = f'# The package of the course, and what this notebook needs besides.\n%pip install --quiet "{place}" matplotlib sympy'
     return nbformat.v4.new_code_cell(text, id="installation")
 
 

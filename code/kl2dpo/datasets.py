@@ -145,7 +145,7 @@ class TrlRuns(NamedTuple):
 
 
 def trl_football():
-    """Two runs of ``code/examples/dpo_with_trl.py``, which trains a small transformer with TRL.
+    """Two runs of ``code/examples/dpo_with_trl.py --steps 100``: a small transformer and TRL.
 
     Returns
     -------

@@ -73,7 +73,7 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
 
 def _logistic(z, right=1.0, wrong=0.0):
     """-right ln sigmoid(z) - wrong ln sigmoid(-z), and its derivative."""
-    loss = right * minus_log_sigmoid(z) + wrong * minus_log_sigmoid(-z)
+    loss = (right + wrong) * minus_log_sigmoid(z) + wrong * z  # -ln sigmoid(-z) = z - ln sigmoid(z)
     return loss, wrong * sigmoid(z) - right * sigmoid(-z)
 
 

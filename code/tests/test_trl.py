@@ -5,8 +5,11 @@ model, and computes from the same model what our functions need, one response at
 """
 
 import copy
-import importlib.util
+import importlib
+import json
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -25,7 +28,7 @@ datasets, cpo, orpo = map(
     importlib.import_module, ("datasets", "trl.experimental.cpo", "trl.experimental.orpo")
 )
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "dpo_with_trl.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 BETA, EPS, TAU, GAMMA, LAMBDA = 0.4, 0.2, 0.3, 1.2, 0.5
 # TRL works in single precision, we in double.
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
@@ -49,23 +52,26 @@ def warnings_of_third_parties(warnings_are_errors):
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("dpo_with_trl", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(EXAMPLES))
     datasets.disable_progress_bars()
     torch.set_num_threads(1)  # fastest for models as small as these
-    return module
+    return importlib.import_module("dpo_with_trl")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(example):
-    return example.build_tokenizer()
+def course(example):
+    return importlib.import_module("course")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(course):
+    return course.build_tokenizer([course.PROMPT, *course.ANSWERS.values()])
 
 
 @pytest.fixture
-def models(example, tokenizer):
+def models(course, tokenizer):
     """A policy and a reference that disagree."""
-    policy, reference = (example.build_model(tokenizer, seed) for seed in (1, 2))
+    policy, reference = (course.build_model(tokenizer, seed) for seed in (1, 2))
     with torch.no_grad():
         for parameter in [*policy.parameters(), *reference.parameters()]:
             parameter.mul_(3)  # the first weights are small, and the models nearly uniform
@@ -350,23 +356,21 @@ def test_direction_of_kl_div():
     assert_allclose(theirs.item(), kl_divergence(p, q), rtol=1e-12)
 
 
-def test_data_of_the_example(example):
-    rows = example.comparisons()
-    pairs = [
-        (row["chosen"].split()[0], row["rejected"].split()[0]) for row in example.comparisons(2)
-    ]
+def test_comparisons_of_football(course):
+    rows = course.comparisons()
+    pairs = [(row["chosen"].split()[0], row["rejected"].split()[0]) for row in rows]
     counts = {pair: pairs.count(pair) for pair in set(pairs)}
     assert len(rows) == 20
     assert counts == {
-        ("Albion", "Borough"): 16,
-        ("Borough", "Albion"): 8,
-        ("City", "Albion"): 10,
-        ("Albion", "City"): 6,
+        ("Albion", "Borough"): 8,
+        ("Borough", "Albion"): 4,
+        ("City", "Albion"): 5,
+        ("Albion", "City"): 3,
     }
 
 
-def test_predictions_of_the_example(example):
-    predicted = example.predictions(np.log([0.25, 0.15, 0.1]), beta=0.5)
+def test_predictions(course):
+    predicted = course.predictions(np.array([0.5, 0.3, 0.2]), beta=0.5)
     assert_allclose(predicted["loss"], 0.646534, atol=5e-7)
     assert_allclose(
         predicted["rewards/margins"], (4 * np.log(2) + 2 * np.log(5 / 3)) / 20, rtol=1e-6
@@ -376,10 +380,174 @@ def test_predictions_of_the_example(example):
     assert_allclose(shares, [0.44226, 0.06634, 0.49140], atol=5e-6)
 
 
-def test_the_example(example, tmp_path, capsys):
+@pytest.mark.parametrize("nll", [0.01, 0.1])
+def test_predictions_with_the_likelihood(nll, course):
+    # No other policy has a lower loss; the mean chosen answer has 2.7 tokens.
+    def loss(p):
+        h = 0.5 * (
+            np.log(p[[0, 1, 0, 2]] / ref[[0, 1, 0, 2]])
+            - np.log(p[[1, 0, 2, 0]] / ref[[1, 0, 2, 0]])
+        )
+        share = np.array([8, 4, 3, 5]) / 20
+        return share @ (np.logaddexp(0, -h) - nll / 2.7 * np.log(p[[0, 1, 0, 2]]))
+
+    ref = np.array([0.5, 0.3, 0.2])
+    predicted = course.predictions(ref, 0.5, nll)
+    optimum = np.array([predicted[f"share of {name}"] for name in "ABC"])
+    assert_allclose(predicted["loss"], loss(optimum), rtol=1e-12)
+    for direction in np.eye(3):
+        for step in (1e-3, -1e-3):
+            other = optimum * np.exp(step * direction)
+            assert loss(other / other.sum()) > predicted["loss"]
+
+
+@pytest.mark.parametrize("options", [[], ["--nll", "0.1"], ["--adapter"]])
+def test_football_ends_at_the_optimum(options, example, tmp_path, capsys):
     path = tmp_path / "log.csv"
-    assert example.main(["--output", str(path)]) == 0
-    assert "within 0.002: yes" in capsys.readouterr().out
+    assert example.main([*options, "--log", str(path)]) == 0
+    assert "within 0.001: yes" in capsys.readouterr().out
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[0].split(",") == example.LOGGED and len(lines) == 101
+    assert lines[0].split(",") == example.LOGGED and len(lines) == 201
+
+
+def test_two_processes_train_as_one(example, tmp_path):
+    logs = [str(tmp_path / name) for name in ("one.csv", "two.csv")]
+    example.main(["--steps", "4", "--log", logs[0]])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    script = [str(EXAMPLES / "dpo_with_trl.py"), "--steps", "4", "--log", logs[1]]
+    done = subprocess.run(
+        [*launch, "--main_process_port", "0", *script], capture_output=True, text=True
+    )
+    assert done.stdout.count("all three") == 1, done.stderr  # one of them reports
+    one, two = (np.genfromtxt(log, delimiter=",", skip_header=1) for log in logs)
+    assert_allclose(two, one, atol=2e-5)
+
+
+def test_football_notices_that_it_has_not_arrived(example, capsys):
     assert example.main(["--steps", "3"]) == 1
+    assert "within 0.001: NO" in capsys.readouterr().out
+
+
+def test_forest_comes_nearer_to_the_best(example, capsys):
+    assert example.main(["--dataset", "forest"]) == 0
+    out = capsys.readouterr().out
+    rows = {line[:22].strip(): line[22:].split() for line in out.splitlines()}
+    old, new, best = map(float, rows["reward - beta KL"])
+    assert old + 0.5 * (best - old) < new < best
+    reward, kl = float(rows["reward"][1]), float(rows["KL from the reference"][1])
+    assert abs(reward - 0.5 * kl - new) < 0.02
+
+
+def test_rewards_of_sentences(course):
+    # Two liked words, one disliked, six words at a quarter each.
+    assert course.rewards([" the kind owl helps the angry", ""]).tolist() == [2 - 1 - 6 / 4, 0]
+
+
+@pytest.fixture(scope="module")
+def own_model(course, tmp_path_factory):
+    """A tiny model in a folder, as one has it from elsewhere."""
+    folder = tmp_path_factory.mktemp("own") / "model"
+    tokenizer = course.build_tokenizer([course.PROMPT, *course.ANSWERS.values()])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}[EOS]{% endif %}"
+        "{% endfor %}"
+    )
+    course.build_model(tokenizer, 3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_lines(path, rows):
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def own(model, folder, rows, *options):
+    """The arguments for these rows."""
+    data = write_lines(folder / "pairs.jsonl", rows)
+    known = ["--model", str(model), "--dataset", data, "--save", str(folder / "trained")]
+    return [*known, "--learning-rate", "1e-2", "--batch", "5", "--steps", "6", *options]
+
+
+def as_messages(row):
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return {name: [{"role": roles[name], "content": row[name]}] for name in row}
+
+
+@pytest.mark.parametrize("shape", ["texts", "messages"])
+@pytest.mark.parametrize("options", [[], ["--adapter"], ["--accumulate", "5"]])
+def test_own_model_and_pairs(options, shape, example, own_model, tmp_path, capsys):
+    rows = 2 * (ROWS if shape == "texts" else [as_messages(row) for row in ROWS])
+    log = str(tmp_path / "log.csv")
+    assert example.main(own(own_model, tmp_path, rows, *options, "--log", log)) == 0
+    assert capsys.readouterr().out.count("before: ") == 2  # one for each prompt
+
+    steps = np.genfromtxt(log, delimiter=",", names=True)
+    assert_allclose(steps["loss"][0], np.log(2), atol=1e-6)
+    assert steps["loss"][-1] < 0.69
+
+    # What was saved is the trained model: its log-probabilities are those after the last step.
+    auto = importlib.import_module("transformers").AutoModelForCausalLM
+    old, new = (auto.from_pretrained(path) for path in (own_model, tmp_path / "trained"))
+    assert (tmp_path / "trained/adapter_config.json").exists() == ("--adapter" in options)
+    tokenizer = example.AutoTokenizer.from_pretrained(tmp_path / "trained")
+    margins = [
+        np.subtract(*numbers(all_log_probs(model, tokenizer)[0])).mean() for model in (old, new)
+    ]
+    assert margins[1] > margins[0] + 0.1
+
+
+def test_answers_that_lose_their_end_are_counted(example, own_model, tmp_path, capsys):
+    # With its prompt and end token, the longest answer has seven tokens, the others at most six.
+    example.main(own(own_model, tmp_path, [*ROWS[:2], ROWS[4]], "--max-length", "6"))
+    assert "1 of 3 pairs are longer than --max-length" in capsys.readouterr().out
+
+
+def test_one_step_is_the_same_in_parts(example, own_model, tmp_path):
+    logs = []
+    for parts in ("1", "5"):
+        folder = tmp_path / parts
+        folder.mkdir()
+        logs.append(str(folder / "log.csv"))
+        example.main(own(own_model, folder, ROWS, "--accumulate", parts, "--log", logs[-1]))
+    whole, in_parts = (np.genfromtxt(log, delimiter=",", skip_header=1) for log in logs)
+    assert_allclose(in_parts, whole, atol=1e-4)
+
+
+GOOD = {"prompt": "Who wins ?", "chosen": " Albion", "rejected": " Borough"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"prompt": "Who wins ?", "chosen": " Albion"}, "line 2: 'rejected' is missing"),
+        (GOOD | {"chosen": " "}, "line 2: 'chosen' is empty"),
+        (GOOD | {"prompt": ""}, "line 2: 'prompt' is empty"),
+        (GOOD | {"rejected": []}, "line 2: 'rejected' is empty"),
+        (GOOD | {"rejected": "Albion"}, "line 2: 'chosen' and 'rejected' are the same"),
+        (GOOD | {"chosen": None}, "line 2: found .* expected a pair in JSON"),
+        (GOOD | {"chosen": [{"role": "assistant"}]}, "line 2: found .* expected a pair in JSON"),
+        ("{'prompt': 1}", "line 2: found .* expected a pair in JSON"),
+        ("", "line 2: found '', expected a pair in JSON"),
+        (GOOD | {"prompt": "Who wins ? " * 4}, "line 2: the prompt has --max-length 12 tokens"),
+    ],
+)
+def test_a_bad_pair_is_named_by_its_line(bad, message, example, own_model, tmp_path):
+    with pytest.raises(SystemExit, match=message):
+        example.main(own(own_model, tmp_path, [GOOD, bad, GOOD], "--max-length", "12"))
+
+
+def test_options_that_do_not_fit(example, own_model, tmp_path, capsys):
+    good = own(own_model, tmp_path, [GOOD])
+    for arguments, message in [
+        (["--dataset", "no.jsonl"], "expected football, forest or a file"),
+        (["--model", "here"], "--model and --save belong to a file"),
+        (good[:4], "--model and --save belong to a file"),
+        ([*good, "--save", str(tmp_path)], "exists already"),
+    ]:
+        with pytest.raises(SystemExit):
+            example.main(arguments)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="--batch is 5, expected a multiple of"):
+        example.main([*good, "--accumulate", "2"])

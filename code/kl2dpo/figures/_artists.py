@@ -172,8 +172,9 @@ def draw(figure, parts, axes, out):
         elif part["kind"] == "text":
             part["from"] = [round(float(_at(*p)), 3) for p in zip((X, Y), artist.get_position())]
         elif part["kind"] == "line":
-            marks, points = len([*group.iter(f"{SVG}use")]), len(values(part["x"]))
-            refuse(marks not in (0, points), f"the start of {artist}", "outside", "in the figure")
+            marked = str(artist.get_marker()) not in ("None", "none", "", " ")
+            lost = len([*group.iter(f"{SVG}use")]) != len(values(part["x"])) * marked
+            refuse(lost, f"the start of {artist}", "outside", "within the limits of its axes")
         else:
             # matplotlib writes areas and arrows in more than one form; here they have one.
             x, y, z = (values(part.get(k, [])) for k in "xyz")

@@ -222,7 +222,7 @@ def live(
     Examples
     --------
     >>> a = sp.Symbol("a", real=True)
-    >>> figure, axes = plt.subplots()
+    >>> figure, axes = plt.subplots(subplot_kw={"xlim": (0, 1), "ylim": (0, 1)})
     >>> (dot,) = axes.plot(0, 0, "o")
     >>> square = live(figure, {dot: (a, a**2)}, [slide(a, "Side", 0, 1, 0.5)],
     ...               "Area {area:.2f}.", name="square", alt="A dot on a parabola.", area=a**2)
@@ -337,7 +337,8 @@ def _page(name, drawing, alt, sentence, told, groups, play, push, script):
     controls = ""
     for label, folded in groups:
         fields = "".join(i.control() for i in folded)
-        fold = f"<details><summary>{html.escape(label)}</summary>{fields}</details>\n"
+        fold = f'<summary>{html.escape(label)}</summary><div class="live-fields">{fields}</div>'
+        fold = f"<details>{fold}</details>\n"
         controls += fold if label else fields
     buttons = ""
     for kind, sign, labels in [("play", "▶\ufe0e ", play), ("push", "", push)]:
