@@ -111,7 +111,7 @@ QUERIES = {
     "training loss stuck at 0.693": "appendix/questions#all-rewards-are-0-and-the-loss-stays-at-0-6931-why",
     "loss is 0 and accuracy is 1 after one epoch": "dpo/limits#loss-0-and-accuracy-1",
     "does dpo keep a reference model in memory": "dpo/rlhf#ppo-grpo-and-dpo-side-by-side",
-    "the model repeats itself after DPO": "appendix/questions#why-is-the-model-broken-or-repeats-itself-though-the-margin-grows",
+    "the model repeats itself after DPO": "practice/reading-a-run#it-repeats-itself",
     "longer answers after training": "bradley-terry/policy-as-reward#when-people-like-long-answers",
     "what value of beta should I use": "appendix/questions#what-is-in-practice",
     "should I SFT on the chosen responses first?": "appendix/questions#do-i-need-supervised-fine-tuning-first",
