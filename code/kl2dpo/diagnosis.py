@@ -192,7 +192,7 @@ def _stairs(log):
     jump, slope = np.mean(jumps), np.mean(within)
     if jump > -0.02 or slope < jump / 3 or jump > -4 * noise / np.sqrt(len(jumps)):
         return ""
-    return f"from epoch to epoch the loss falls by {-jump:.3f}, within an epoch by {-slope:.3f}"
+    return f"from epoch to epoch the loss falls by {-jump:.3f}, within an epoch by {-slope:z.3f}"
 
 
 def _margin_grows(log):
