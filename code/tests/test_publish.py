@@ -90,6 +90,8 @@ def run(book, **variables):
     shutil.copy(ROOT / "chapters" / "references.bib", book / "chapters")
     shutil.copy(static / "favicon.svg", book / "chapters" / "part" / "mark.svg")
     (book / "chapters" / "long.txt").write_text("word " * 600, encoding="utf-8")
+    figure = ":::{figure} picture.svg\nBegins. " + "word " * 120 + "Ends.\n:::\n"
+    (book / "chapters" / "figures.txt").write_text(figure * 9, encoding="utf-8")
     hidden = "GITHUB_", "BOOK_"
     environ = {key: os.environ[key] for key in os.environ if not key.startswith(hidden)}
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -395,9 +397,9 @@ def test_the_pdf_is_tagged_named_and_has_links_that_go_somewhere(pdf):
 def test_no_page_of_the_pdf_is_empty_and_a_caption_is_below_its_figure(pdf):
     texts = [page.extract_text() for page in PdfReader(pdf).pages]
     assert all(len(text.split()) > 3 for text in texts), texts
-    pictures = [text for text in texts for _ in range(text.count("Picture"))]
-    assert len(pictures) == 2 and pictures[0] != pictures[1]
-    assert "One caption." in pictures[0] and "Another caption." in pictures[1]
+    counts = [[text.count(word) for word in ("Picture", "Begins", "Ends")] for text in texts]
+    assert sum(map(sum, counts)) == 27
+    assert all(picture == begins == ends for picture, begins, ends in counts), counts
 
 
 def test_every_page_links_to_the_pdf(pdf, published):
