@@ -83,11 +83,11 @@ TITLE_OF_BOX = expected(
     r'<p class="admonition-title">)(.*?)(</p>)'
 )
 
-# The title of a solution is what folds it, its place inside the fold, which a link to it then opens,
-# and the space before the link in the title no part of the link.
+# The title of a solution is what folds it: without the link to the exercise, which stands above. The
+# place of a solution is inside the fold, which a link to it then opens.
 SOLUTION = expected(
     r'(<details class="solution[^>]*?)( id="[^"]*")>\s*<p( class="admonition-title">[^<]*?)\s*'
-    r'(<a[^>]*>)\s*([^<]*)</a></p>\s*<section id="solution-content">'
+    r'<a[^>]*>\s*([^<]*)</a></p>\s*<section id="solution-content">'
 )
 
 
@@ -100,7 +100,7 @@ def add_permalinks(body, icon, name):
         link = f'<a class="headerlink" href="#{anchor}" title="{called}">{icon}</a>'
         return f"{start}{title}{link}{end}"
 
-    body = change(SOLUTION, r"\1>\n<summary\3 \4\5</a></summary>\n<section\2>", body)
+    body = change(SOLUTION, r"\1>\n<summary\3 \4</summary>\n<section\2>", body)
     return change(TITLE_OF_BOX, with_link, body)
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections import Counter
 
 import nbformat
 import pytest
@@ -11,7 +12,8 @@ import tinycss2
 from docutils import nodes
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
-from website import fonts, katex, outputs, search, styles
+from sphinx.errors import ExtensionError
+from website import changes, fonts, katex, outputs, search, styles
 
 
 def purged(css, *known):
@@ -110,6 +112,13 @@ def build(folder, text, extension, **values):
     config = {"extensions": [extension], "html_theme": "basic", "smartquotes": False} | values
     Sphinx(folder, None, out, out, "html", config, status=None, warning=warnings).build()
     return warnings.getvalue(), (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_change_of_what_is_no_longer_there_fails_the_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(changes, "met", Counter())
+    changes.expected("a button of the theme")
+    with pytest.raises(ExtensionError, match="a button of the theme"):
+        build(tmp_path, "T\n=\n\nText.\n", "website.changes")
 
 
 def test_a_formula_that_katex_cannot_parse_is_a_warning_with_its_place(tmp_path):

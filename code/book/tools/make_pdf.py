@@ -74,12 +74,14 @@ def prepare(article, page, paths, base_url):
 
 
 def take_solutions(article):
-    """Move the solutions out of a page, where they would be read too early, and link each there."""
+    """Take the solutions out of a page, where they would be read too early; links lead to and fro."""
     taken = []
     for solution in article.select(".solution"):
-        title = escape(text_of(solution.select_one(".admonition-title")))
+        place, title = solution.section["id"], escape(text_of(solution.summary))
+        back = f'<a href="#{place}-from">{title}</a>'
+        solution.summary.string.replace_with(BeautifulSoup(back, "html.parser"))
         taken.append(str(solution))
-        there = f'<p><a href="#{solution.section["id"]}">{title}</a></p>'
+        there = f'<p id="{place}-from"><a href="#{place}">{title}</a></p>'
         solution.replace_with(BeautifulSoup(there, "html.parser"))
     return "".join(taken)
 

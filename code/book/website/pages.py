@@ -71,6 +71,8 @@ def finish(app, exception):
         return
     out = Path(app.outdir)
     static = (out / STATIC).resolve()
+    # No page links the list of modules, and its nested lists are none for a screen reader.
+    (out / "_modules" / "index.html").unlink(missing_ok=True)
     pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
     # Neither redirections nor the theme's templates in the static folder.
     pages = {path: page for path, page in pages.items() if ROOT.search(page)}
