@@ -601,6 +601,17 @@ def test_keys_move_a_figure_and_go_no_farther(tab):
     heard.filter(has_text="root 1.00000").wait_for(state="attached")
 
 
+def test_a_curve_that_comes_first_moves(tab):
+    # Its place among the outputs is 0, which is no number to be taken for false.
+    fig, axes = plt.subplots(subplot_kw={"xlim": (0, 1), "ylim": (0, 1)})
+    (curve,) = axes.plot([0, 1], [0, 1])
+    moves, slope = {curve: (x, a * x, x, [0, 1])}, slide(a, "Slope", 0, 1, 0.5)
+    tab.set_content(HEAD + live(fig, moves, [slope], "A line.", name="first", alt="A line.").data)
+    before = tab.evaluate(SVG)
+    tab.get_by_label("Slope").press("End")
+    assert tab.evaluate(SVG) != before
+
+
 def test_play_pause_reset_and_the_end_of_a_run(tab):
     tab.set_content(HEAD + build().data)
     sentence, note = tab.locator(".live-say"), tab.locator(".live-note")

@@ -68,7 +68,7 @@
         const { id, kind } = part;
         const [X, Y] = axes[part.axes];
         const places = (slots, span) =>
-          slots && (Array.isArray(slots) ? slots.map((slot) => out[slot]) : out[slots]).map((u) => at(span, u));
+          (Array.isArray(slots) ? slots.map((slot) => out[slot]) : out[slots])?.map((u) => at(span, u));
         const x = places(part.x, X) ?? part.sides;
         const y = places(part.y, Y) ?? part.sides;
         const z = places(part.z, Y) ?? [];
