@@ -370,9 +370,8 @@ def train(
     for step in range(steps + 1):
         with _divergence_at(step, history):
             if step > 0:
-                pull = np.where(free, policy.parameters, 0) - np.where(
-                    free, reference.parameters, 0
-                )
+                pull = np.zeros(free.shape)  # where both are -inf
+                np.subtract(policy.parameters, reference.parameters, out=pull, where=free)
                 downhill = direction(next(batches).gradient(policy) + ridge * pull, step)
                 policy.parameters = policy.parameters - learning_rate * downhill
             due = step % log_every == 0 or step == steps
