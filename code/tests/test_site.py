@@ -250,6 +250,7 @@ def test_search(folder, tab, server, complaints):
     tab.keyboard.press("Control+k")
     tab.keyboard.type("reward hacking")
     tab.keyboard.press("Enter")
+    tab.wait_for_url(f"{site}search.html?q=*")
     assert tab.locator("[role=status]").inner_text().endswith("“reward hacking”")
     assert tab.locator("li mark").first.inner_text().lower() == "reward"
     section = "limits.html#over-optimisation"
