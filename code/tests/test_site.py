@@ -50,17 +50,17 @@ ADDRESS = BASE["href"].removesuffix("404.html") if BASE else ""
 # Whether the website knows its repository: then each notebook's page has a link that launches it.
 KNOWN = "https://mybinder.org/v2/" in str(parsed("chapters/home.html"))
 
-# Markup that should have become something else. Code is left out, and the source inside formulas.
+# Markup that should have become something else. Code is left out, and formulas.
 RAW = re.compile(r"\$|\\frac|\\mathrm|\{(?:eq|ref|numref|cite|prf:ref|doc)[:}]|\]\(|^:::|```", re.M)
 TEXT = """() => {
   const copy = document.querySelector("main").cloneNode(true);
-  copy.querySelectorAll("pre, code, script, style, .katex").forEach(part => part.remove());
+  copy.querySelectorAll("pre, code, script, style, math").forEach(part => part.remove());
   return copy.textContent;
 }"""
 FORMULAS = """() => ({
   all: document.querySelectorAll("span.math, div.math").length,
-  rendered: document.querySelectorAll(":is(span.math, div.math) .katex math").length,
-  broken: document.querySelectorAll(".katex-error, merror").length,
+  rendered: document.querySelectorAll(":is(span.math, div.math) math").length,
+  broken: document.querySelectorAll(":is(span.math, div.math) > code, merror").length,
 })"""
 HEADINGS = "() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => +h.tagName[1])"
 WINDOW = {"width": 1280, "height": 800}
