@@ -17,6 +17,7 @@ logging.getLogger("fontTools").setLevel(logging.ERROR)
 def face(font, characters, family, weight, style):
     """A @font-face rule for the font with these characters only; nothing if it has none of them."""
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
+    options.name_IDs = [0, 13, 14]  # its copyright and licence
     wanted = {ord(character) for character in characters} & set(font.getBestCmap())
     if not wanted:
         return ""

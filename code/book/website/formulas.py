@@ -35,7 +35,7 @@ COLOURS = {"#2f6690": "blue", "#c8502f": "red", "#3a7d44": "green"}
 CHANGED = {
     r"<mo [^>]*minsize=[^>]*>[^<]*</mo>": r"<mrow>\g<0></mrow>",
     r'<menclose notation="box">(.*?)</menclose>': r'<mrow class="boxed">\1</mrow>',
-    "<mo>(&ApplyFunction;</mo><mrow style=)": r'<mo lspace="0.1667em">\1',
+    r'rspace="0">(?=\w+</mo><mrow style=)': 'rspace="0.1667em">',
     "(justify-items: start;[^>]*><mo)(?=>[+−])": r'\1 form="infix"',
 }
 for PATTERN in CHANGED:
