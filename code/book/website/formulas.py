@@ -65,7 +65,9 @@ def render(tex, display):
     markup = CONVERTER.convert_with_local_state(tex, displaystyle=display)
     for pattern, new in CHANGED.items():
         markup = changes.change(pattern, new, markup)
-    math = ElementTree.fromstring(markup.replace("&ApplyFunction;", "\u2061"))
+    # It also asks for a form of a script letter which the font does not have.
+    markup = markup.replace("&ApplyFunction;", "\u2061").replace("\ufe00", "")
+    math = ElementTree.fromstring(markup)
     return ElementTree.tostring(math if display else boxes(math), encoding="unicode")
 
 
