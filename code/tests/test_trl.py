@@ -291,6 +291,17 @@ def test_first_loss_of(loss_type, models, tokenizer, tmp_path):
     )
 
 
+def test_first_loss_of_kto(models, tokenizer, tmp_path):
+    policy, same = models[0], copy.deepcopy(models[0])
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for side in ("chosen", "rejected")
+        for row in ROWS
+    ]
+    args = trl.KTOTrainer, trl.KTOConfig, tokenizer, rows, tmp_path, policy, same
+    assert_allclose(trainer_of(*args, beta=BETA).evaluate()["eval_loss"], 0.5, **CLOSE)
+
+
 def test_weights_of_losses_are_not_normalised(models, tokenizer, tmp_path):
     policy, _ = models
     logps, lengths = all_log_probs(policy, tokenizer)
