@@ -357,9 +357,9 @@ def test_moved_is_drawn_afresh(where, name, tab):
             values.append(value)
         values += figure.start[len(values) :]
         tab.evaluate(MOVE, controls)
-        if tab.locator("[data-to=step]").count():
+        if figure.steps:
             places, step = next(iter(figure.steps.values()))
-            tab.locator("[data-to=step]").click()
+            tab.locator("[data-push]").first.click()
             after = [*values]
             for place, u in zip(places, step.numpy([*values, *_rest(figure.rest, values)])):
                 after[place] = u
@@ -565,6 +565,9 @@ WRONG = {
     "a line that one cannot drag": (
         {"drag": lambda drag, figure, dot: {figure.axes[0].lines[1]: (a, b)}}, "a line of one point"),
     "dragged by a field": ({"drag": lambda drag, figure, dot: {dot: (n, None)}}, "symbols of slides"),
+    "dragged without effect": (
+        {"drag": lambda drag, figure, dot: {dot: (None, a)}}, "a symbol that its place depends on"),
+    "no label": ({"label": " "}, "label of y is ' ', expected its name"),
     "a start outside the domain": ({"domain": {n > 5: "Too few."}}, "Too few.*expected one in"),
 }  # fmt: skip
 
@@ -573,8 +576,8 @@ WRONG = {
 def test_what_is_refused(changes, message):
     with plt.rc_context(), pytest.raises(ValueError, match=message):
         use_book_style()
-        if "start" in changes:
-            slide(y, "Y", **{"low": 0, "high": 1, **changes})
+        if {"start", "label"} & {*changes}:
+            slide(y, **{"label": "Y", "low": 0, "high": 1, "start": 0, **changes})
         live(**changed(**changes))
     plt.close("all")
 
@@ -615,7 +618,7 @@ def test_a_curve_that_comes_first_moves(tab):
 def test_play_pause_reset_and_the_end_of_a_run(tab):
     tab.set_content(HEAD + build().data)
     sentence, note = tab.locator(".live-say"), tab.locator(".live-note")
-    play, start = tab.get_by_role("button", name="Go"), sentence.text_content()
+    play, start = tab.locator("[data-play=Go]"), sentence.text_content()
     play.click()
     tab.get_by_role("button", name="Pause").click()
     halfway = sentence.text_content()
@@ -625,11 +628,33 @@ def test_play_pause_reset_and_the_end_of_a_run(tab):
     for _ in range(11):
         tab.get_by_role("button", name="Kick").click()
     assert "range of a control ends" in note.inner_text()
-    tab.get_by_role("button", name="Reset").click()
+    tab.get_by_role("button", name="Reset all").click()
     assert sentence.text_content() == start and not note.inner_text()
+    play.click()
+    note.filter(has_text="At rest.").wait_for()
+    assert "s 1.000" in sentence.text_content().replace("\xa0", " ") and play.is_visible()
+    tab.get_by_role("button", name="Reset all").click()
     tab.emulate_media(reduced_motion="reduce")
     play.click()  # at once
-    assert "s 1.000" in sentence.text_content().replace("\xa0", " ") and play.is_visible()
+    assert note.inner_text() == "At rest." and play.is_visible()
+
+
+def test_rewind_keeps_what_the_reader_has_chosen(tab):
+    tab.set_content(HEAD + build().data)
+    sentence, first = tab.locator(".live-say"), tab.get_by_label("First")
+    tab.get_by_label("Wins").fill("8")
+    first.press("ArrowLeft")
+    chosen = sentence.text_content(), first.input_value(), tab.evaluate(SVG)
+    for _ in range(2):
+        tab.get_by_role("button", name="Go one step").click()
+    assert sentence.text_content() != chosen[0] and first.input_value() != chosen[1]
+    tab.get_by_role("button", name="Rewind").click()
+    assert chosen == (sentence.text_content(), first.input_value(), tab.evaluate(SVG))
+    tab.get_by_role("button", name="Reset all").click()
+    assert tab.get_by_label("Wins").input_value() == "3" and first.input_value() == "0.5"
+    # Nor does it go back to what was chosen before that.
+    tab.get_by_role("button", name="Rewind").click()
+    assert tab.get_by_label("Wins").input_value() == "3"
 
 
 def test_a_point_is_dragged(tab):
@@ -646,6 +671,23 @@ def test_a_point_is_dragged(tab):
     assert moved["x"] - box["x"] == pytest.approx(-30, abs=3)  # to the nearest step
     assert moved["y"] == box["y"]
     assert float(tab.get_by_label("First").input_value()) < 0.5
+
+
+def test_a_point_whose_place_is_a_formula_follows_the_pointer(tab):
+    fig, axes = plt.subplots(subplot_kw={"xlim": (0, 1), "ylim": (0, 1)})
+    (dot,) = axes.plot(0, 0, "o")
+    arguments = {"drag": {dot: (None, a)}, "name": "fall", "alt": "A dot."}
+    figure = live(fig, {dot: (0.5, sp.exp(-a))}, [slide(a, "Fall", 0, 3, 1)], "", **arguments)
+    tab.set_content(HEAD + figure.data)
+    box = tab.locator(".live-grip").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    for up in (20, 40, -30, 500):
+        tab.mouse.move(x, y - up)
+        moved = box["y"] - tab.locator(".live-grip").bounding_box()["y"]
+        assert moved == pytest.approx(up, abs=2) or up == 500
+    assert tab.get_by_label("Fall").input_value() == "0"
 
 
 NAMES = """() => [...document.querySelectorAll("input, select, button, summary")].map(part => ({

@@ -40,9 +40,9 @@
       const { inputs, parts, axes } = spec;
       const calm = matchMedia("(prefers-reduced-motion: reduce)");
       let v = [...spec.start];
+      let mine = v; // what the reader has chosen, and the start of the rest
       let running, timer;
       let rested = {}; // where the map of `settle` came to rest, and on which values that depends
-      let last = maps[0];
       let note = "";
 
       const settled = (values) => {
@@ -157,28 +157,42 @@
           return false;
         }
         places.filter((k) => k < fields.length).forEach(show);
-        return v.some((x, k) => Math.abs(x - before[k]) > 1e-7 * (1 + Math.abs(x)));
+        if (v.some((x, k) => Math.abs(x - before[k]) > 1e-7 * (1 + Math.abs(x)))) return true;
+        note = "At rest.";
+        return false;
       };
       const play = (map, button) => {
         pause();
         let left = KEEP;
+        const go = () => {
+          if (left--) return step(map);
+          note = `Paused after ${KEEP} steps.`;
+          return false;
+        };
         if (calm.matches) {
-          while (left-- && step(map));
+          while (go());
           return;
         }
         button.textContent = "❚❚ Pause";
         let shown = 0;
+        let text;
+        let same = 0; // pictures in which no number has changed: the longer, the more steps a picture
         const tick = (now) => {
           if (now - shown < 15) return (running = requestAnimationFrame(tick));
           shown = now;
-          running = step(map) && left-- ? requestAnimationFrame(tick) : undefined;
+          let going = true;
+          for (let k = 0; going && k <= same; k++) going = go();
+          running = going ? requestAnimationFrame(tick) : undefined;
           if (!running) pause();
           draw();
+          same = host.textContent === text ? same + 1 : 0;
+          text = host.textContent;
         };
         running = requestAnimationFrame(tick);
       };
 
       const change = (k, x) => {
+        mine = mine.map((u, j) => (j === k ? x : u));
         if (v[k] === x) return;
         v[k] = x;
         note = "";
@@ -195,15 +209,15 @@
         button.addEventListener("click", () => {
           const { play: name, push, to } = button.dataset;
           const going = running && button.textContent.startsWith("❚");
+          const map = maps.find(([label]) => label === (name ?? push));
+          pause();
           note = "";
-          if (name) last = maps.find(([label]) => label === name);
-          if (name && !going) play(last, button);
-          else {
-            pause();
-            if (to === "start") {
-              v = [...spec.start];
-              fields.forEach((_, k) => show(k));
-            } else if (!name) step(push ? maps.find(([label]) => label === push) : last);
+          if (name && !going) play(map, button);
+          if (push) step(map);
+          if (to) {
+            if (to === "start") mine = spec.start;
+            v = [...mine];
+            fields.forEach((_, k) => show(k));
           }
           draw();
         }),
@@ -214,6 +228,21 @@
         part.grip.setAttribute("r", 14);
         part.grip.setAttribute("class", "live-grip");
         element[part.id].append(part.grip);
+        const slots = [part.x[0], part.y[0]];
+        // The value of an input at which the point is nearest to u.
+        const seek = (k, slot, u) => {
+          const value = (x) => formulas(settled(v.map((y, j) => (j === k ? x : y))))[slot];
+          if (value(u) === u) return u;
+          let { low, high } = inputs[k];
+          const rises = value(high) > value(low);
+          for (let n = 0; n < 12; n++) {
+            const x = (low + high) / 2;
+            if (value(x) > u === rises) high = x;
+            else low = x;
+          }
+          return low;
+        };
+        if (places[1] === null) part.grip.style.cursor = "ew-resize";
         let from;
         const place = ({ clientX, clientY }) => {
           const { x, y } = new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
@@ -228,7 +257,7 @@
           place(event).forEach((t, i) => {
             const k = places[i];
             if (k === null) return;
-            change(k, fit(k, back(axes[part.axes][i], t - from[i])));
+            change(k, fit(k, seek(k, slots[i], back(axes[part.axes][i], t - from[i]))));
             show(k);
           });
         });
