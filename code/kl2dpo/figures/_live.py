@@ -287,8 +287,8 @@ def live(
         refuse(not isinstance(x, list) or len(x) != 1, "drag", artist, "a line of one point")
         odd = [s for s in pair if s is not None and s not in slides]
         refuse(bool(odd), "drag", odd[:1], "the symbols of slides, which keys move too")
-        for slots, s in zip((part["x"], part["y"]), pair):
-            still = s is not None and s not in program.outputs[slots[0]].free_symbols
+        for [slot], s in zip((part["x"], part["y"]), pair):
+            still = s is not None and s not in program.outputs[slot].free_symbols
             refuse(still, "drag", s, "a symbol that its place depends on")
         drags.append([[p for _, p in parts].index(part), *map(slides.get, pair)])
 
