@@ -75,6 +75,7 @@
         const there = (part.shown === null || out[part.shown]) && finite([...x, ...y, ...z]);
         const group = element[id];
         group.style.visibility = there ? "" : "hidden";
+        if (part.grip) part.grip.style.visibility = group.style.visibility;
         if (!there) return;
         const points = x.map((u, k) => [u, y[k]]);
         if (kind === "text") {
@@ -227,7 +228,7 @@
         part.grip = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         part.grip.setAttribute("r", 14);
         part.grip.setAttribute("class", "live-grip");
-        element[part.id].append(part.grip);
+        svg.append(part.grip); // above all that is drawn
         const slots = [part.x[0], part.y[0]];
         // The value of an input at which the point is nearest to u.
         const seek = (k, slot, u) => {
@@ -248,6 +249,8 @@
           const { x, y } = new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
           return [x, y];
         };
+        // Or a finger would move the page; touch-action is not heeded everywhere in an SVG.
+        part.grip.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
         part.grip.addEventListener("pointerdown", (event) => {
           part.grip.setPointerCapture(event.pointerId);
           from = place(event).map((u, i) => u - part.grip.getAttribute(["cx", "cy"][i]));
