@@ -321,7 +321,8 @@ def test_the_search_stays_in_view_above_the_menu(path, tab, server):
     assert tab.locator("dialog input[type=search]").is_visible()
 
 
-LIVE = [path for path in PAGES if parsed(path).select(".kl2dpo-live")]
+# To parse all pages would take each worker of a run of all tests a quarter of a minute.
+LIVE = [p for p in PAGES if '<div class="kl2dpo-live"' in (SITE / p).read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("path", LIVE)
