@@ -122,9 +122,12 @@ def made(where):
         else:
             patch.setattr(kl2dpo.figures, "live", record)
             names = {}
-            for cell in NOTEBOOKS[where].cells:
-                if cell.cell_type == "code":
-                    exec(cell.source, names)
+            code = [cell for cell in NOTEBOOKS[where].cells if cell.cell_type == "code"]
+            last = max(
+                j for j, cell in enumerate(code) if "kl2dpo-live" in json.dumps(cell.outputs)
+            )
+            for cell in code[: last + 1]:
+                exec(cell.source, names)
         plt.close("all")
     return {case[-1]["name"]: (case, result) for case, result in calls}
 
