@@ -8,7 +8,7 @@ import pytest
 from IPython import get_ipython
 
 from kl2dpo.figures import triangle, use_book_style
-from kl2dpo.figures._svg import to_svg
+from kl2dpo.figures._svg import in_colours_of_page, to_svg
 
 
 def draw():
@@ -53,6 +53,14 @@ def test_a_changed_colour_changes_the_picture():
     figure = draw()
     figure.axes[0].lines[0].set_color("#123456")
     assert to_svg(figure) != to_svg(draw())
+
+
+def test_a_grey_is_as_far_from_the_ground_of_the_page_as_it_was_from_white():
+    drawn = "".join(f'<path style="fill: #{c}"/>' for c in ("ffffff", "d1d5db", "4b4f55", "9dbbd3"))
+    shares = [int(share) for share in re.findall(r"currentColor (\d+)%", in_colours_of_page(drawn))]
+    assert shares == [19, 82]
+    assert "fill: var(--live-ground, #fff)" in in_colours_of_page(drawn)
+    assert "fill: #9dbbd3" in in_colours_of_page(drawn)
 
 
 def test_what_lies_outside_the_figure_is_drawn():

@@ -6,6 +6,7 @@ Chrome those that need a browser, unless the variable REQUIRE_BROWSER says that 
 
 import functools
 import http.server
+import io
 import os
 import re
 import threading
@@ -14,10 +15,12 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import browser
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
@@ -405,6 +408,19 @@ def test_theme_switch(tab, server):
         seen.add((root["mode"], root["theme"], colour))
     assert {mode for mode, _, _ in seen} == {"light", "dark", "auto"}
     assert len({(theme, colour) for _, theme, colour in seen}) == 2
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_a_still_figure_follows_the_button_and_not_the_system(system, tab, server):
+    tab.emulate_media(color_scheme=system)
+    tab.goto(server + "chapters/kl/leash.html")
+    picture = tab.locator("#fig-objective img")
+    for mode, ground in ("dark", 0), ("light", 255), ("dark", 0):
+        tab.evaluate(THEME, mode)
+        tab.wait_for_timeout(200)
+        pixels = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L"))
+        assert abs(int(pixels[1, 1]) - ground) < 40, mode  # as the page behind it
+        assert np.ptp(pixels) > 120, mode  # and text that one can read
 
 
 @pytest.mark.parametrize("path", ["chapters/kl/leash.html", "chapters/appendix/api-dpo.html"])

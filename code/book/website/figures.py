@@ -1,0 +1,39 @@
+"""Still figures without a ground, in the colours of the page.
+
+An image takes light or dark from the page (its `color-scheme`, which the theme's button changes), so
+one file serves both, and is fetched when it is near. A notebook keeps the white ground: there, no
+program tells a figure what is behind it.
+"""
+
+import re
+from pathlib import Path
+
+import kl2dpo
+from kl2dpo.figures._svg import in_colours_of_page
+from website.changes import change, expected
+
+LIVE = Path(kl2dpo.__file__).with_name("figures") / "live.css"
+# Text and ground of the pages, which an image cannot ask for.
+LIGHT, DARK = "color:#222832", "color:#ced6dd;--live-ground:#121212;"
+# The first area of a figure, or of its axes.
+GROUND = expected(
+    r'(<g id="(?:figure|axes)_\d+">\s*<g id="patch_\d+">\s*<path [^>]*style="fill: )#ffffff(?="/>)'
+)
+# The style that matplotlib writes into each figure.
+STYLE = expected(r"(?<=\*\{stroke-linejoin: round; stroke-linecap: butt\})(?=</style>)")
+
+
+def finish(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    [dark] = re.findall(r'html\[data-theme="dark"\],[^{}]*\{([^}]*)\}', LIVE.read_text("utf-8"))
+    rules = f":root{{{LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{DARK}{''.join(dark.split())}}}}}"
+    for path in Path(app.outdir, "_images").glob("*.svg"):
+        svg = change(GROUND, r"\1none", path.read_text(encoding="utf-8"))
+        svg = change(STYLE, rules, in_colours_of_page(svg))
+        if rules in svg:  # drawn by matplotlib
+            path.write_text(svg, encoding="utf-8")
+
+
+def setup(app):
+    app.connect("build-finished", finish, priority=900)
