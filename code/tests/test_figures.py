@@ -1,13 +1,15 @@
 import base64
 import re
+from itertools import combinations
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from IPython import get_ipython
+from matplotlib.text import Text
 
-from kl2dpo.figures import triangle, use_book_style
+from kl2dpo.figures import diagrams, triangle, use_book_style
 from kl2dpo.figures._svg import in_colours_of_page, to_svg
 
 
@@ -104,3 +106,24 @@ def test_a_point_of_the_triangle_is_a_policy():
     for name, corner in zip(["left", "right", "top"], corners):
         (text,) = [t for t in axes.texts if t.get_text() == name]
         assert np.linalg.norm(text.get_position() - corner) < 0.1
+
+
+@pytest.mark.parametrize("name", diagrams.__all__)
+def test_a_diagram_is_legible_on_a_phone_and_no_text_hides_another(name):
+    figure = getattr(diagrams, name)()
+    svg = to_svg(figure)
+    assert svg == to_svg(getattr(diagrams, name)())
+    texts = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+    assert len(texts) > 3
+    boxes = {text: text.get_window_extent() for text in texts}
+    hidden = [
+        (a.get_text(), b.get_text())
+        for a, b in combinations(boxes, 2)
+        if boxes[a].overlaps(boxes[b])
+    ]
+    assert not hidden
+    # As wide as the text on a phone of 360 pixels.
+    points = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+    assert min(text.get_fontsize() for text in texts) * 330 / points >= 8.9
+    edge = figure.bbox.padded(0.5)
+    assert all(edge.contains(*corner) for box in boxes.values() for corner in (box.min, box.max))
