@@ -104,8 +104,8 @@ def two_paths():
 
 def leash():
     """A tight leash and a loose one, each as long as its optimum is far from the reference."""
-    figure, axes = _sheet(5, 1.9)
-    for y, name, beta in [(1.4, "tight", 1.0), (0.45, "loose", 1 / np.log(16))]:
+    figure, axes = _sheet(5, 2)
+    for y, name, beta in [(1.55, "tight", 1.0), (0.6, "loose", 1 / np.log(16))]:
         nats = kl_divergence(optimal_policy([0.8, 0.2], [0, 1], beta), [0.8, 0.2])
         post = _box(axes, 0.35, y, r"$\pi_\mathrm{ref}$", width=0.5)
         policy = _node(axes, 1.1 + 2.6 * nats, y, r"$\pi$", RATIO)
