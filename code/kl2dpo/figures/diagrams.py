@@ -70,7 +70,7 @@ def course():
         axes.text(x, 1.25, text, color=color, fontsize=14, **CENTRED)
     ideas = [(0.8, 1.33, "part II\nBradley–Terry", SIGMA)]
     ideas += [
-        (2.3, 1.62, "chapter 4\nthe leash", BETA),
+        (2.3, 1.62, "part I\nthe leash", BETA),
         (4.1, 2.95, "part I\nKL divergence", RATIO),
     ]
     for x, target, text, color in ideas:
@@ -108,10 +108,11 @@ def leash():
     for y, name, beta in [(1.55, "tight", 1.0), (0.6, "loose", 1 / np.log(16))]:
         nats = kl_divergence(optimal_policy([0.8, 0.2], [0, 1], beta), [0.8, 0.2])
         post = _box(axes, 0.35, y, r"$\pi_\mathrm{ref}$", width=0.5)
-        policy = _node(axes, 1.1 + 2.6 * nats, y, r"$\pi$", RATIO)
+        end = 0.77 + 3 * nats
+        policy = _node(axes, end, y, r"$\pi$", RATIO)
         _arrow(axes, post, policy, BETA, style="-", linewidth=2.5, shrinkA=0, shrinkB=0)
-        _arrow(axes, policy, (1.9 + 2.6 * nats, y), SIGMA)
-        axes.text(1.95 + 2.6 * nats, y, "reward", color=SIGMA, va="center")
+        _arrow(axes, policy, (end + 0.8, y), SIGMA)
+        axes.text(end + 0.85, y, "reward", color=SIGMA, va="center")
         said = rf"{name}: $\beta$ = {beta:.2g}, {nats:.2f} nats"
         axes.text(0.1, y - 0.4, said, color=BETA, va="center")
     return figure
