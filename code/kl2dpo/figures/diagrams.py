@@ -17,7 +17,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from kl2dpo.kl import kl_divergence
 from kl2dpo.rlhf import implicit_reward, optimal_policy, optimal_value
 
-__all__ = ["chain", "course", "door", "ford", "leash", "never_met", "resistors", "two_paths"]
+__all__ = ["chain", "course", "door", "ford", "leash", "never_met", "plane", "resistors"]
+__all__ += ["two_paths"]
 
 INK, GREY, RATIO, SIGMA, BETA = "#1f2937", "C5", "C0", "C1", "C2"
 CENTRED = {"ha": "center", "va": "center"}
@@ -175,6 +176,27 @@ def chain():
         before, given = box, f", {token}"
     total = r"$\ln \pi(y \mid x)$: the sum of the four logarithms"
     axes.text(2.5, 0.3, total, color=INK, **CENTRED)
+    return figure
+
+
+def plane():
+    r"""The plane of two features: one comparison, and the lines of equal reward, across :math:`\theta`."""
+    figure = Figure(figsize=(5, 3.3))
+    axes = figure.add_subplot(aspect="equal", xlim=(-2.3, 2.4), ylim=(-1, 1.8))
+    axes.set(xlabel="first feature", ylabel="second feature", xticks=[-2, 0, 2], yticks=[0, 1])
+    axes.grid(visible=False)
+    for reward in (-1, 0, 1):  # theta = (1, 1/2)
+        axes.plot([reward + 0.5, reward - 0.7], [-1, 1.4], "--", color=GREY, lw=1)
+        said = f"r = {reward}".replace("-", "−")
+        axes.text(reward - 0.7, 1.58, said, color=GREY, **CENTRED)
+    chosen, rejected = (1.5, 0.9), (-1.7, 0.3)
+    _arrow(axes, rejected, chosen, "C4", linewidth=2, shrinkA=6, shrinkB=6)
+    _arrow(axes, (0, 0), (1, 0.5), linewidth=2, shrinkA=0, shrinkB=0)
+    for x, y, text, color in [(*chosen, "chosen", "C0"), (*rejected, "rejected", "C1")]:
+        axes.plot(x, y, "o", color=color, ms=8)
+        axes.text(x, y - 0.25, text, color=color, **CENTRED)
+    for x, y, text, color in [(-0.7, 0.74, "Δ", "C4"), (0.6, 0.07, "θ", INK)]:
+        axes.text(x, y, text, color=color, **CENTRED)
     return figure
 
 
