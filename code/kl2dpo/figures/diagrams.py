@@ -182,7 +182,8 @@ def chain():
 def plane():
     r"""The plane of two features: one comparison, and the lines of equal reward, across :math:`\theta`."""
     figure = Figure(figsize=(5, 3.3))
-    axes = figure.add_subplot(aspect="equal", xlim=(-2.3, 2.4), ylim=(-1, 1.8))
+    axes = figure.subplots()
+    axes.set(aspect="equal", xlim=(-2.3, 2.4), ylim=(-1, 1.8))
     axes.set(xlabel="first feature", ylabel="second feature", xticks=[-2, 0, 2], yticks=[0, 1])
     axes.grid(visible=False)
     for reward in (-1, 0, 1):  # theta = (1, 1/2)
