@@ -10,6 +10,8 @@ Examples
 <Figure size 500x190 with 1 Axes>
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
@@ -21,7 +23,7 @@ __all__ = ["chain", "course", "door", "ford", "leash", "never_met", "plane", "re
 __all__ += ["two_paths"]
 
 INK, GREY, RATIO, SIGMA, BETA = "#1f2937", "C5", "C0", "C1", "C2"
-CENTRED = {"ha": "center", "va": "center"}
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 DASHED = (0, (3, 2))
 
 
@@ -182,8 +184,7 @@ def chain():
 def plane():
     r"""The plane of two features: one comparison, and the lines of equal reward, across :math:`\theta`."""
     figure = Figure(figsize=(5, 3.3))
-    axes = figure.subplots()
-    axes.set(aspect="equal", xlim=(-2.3, 2.4), ylim=(-1, 1.8))
+    axes = figure.add_subplot(aspect="equal", xlim=(-2.3, 2.4), ylim=(-1, 1.8))
     axes.set(xlabel="first feature", ylabel="second feature", xticks=[-2, 0, 2], yticks=[0, 1])
     axes.grid(visible=False)
     for reward in (-1, 0, 1):  # theta = (1, 1/2)
