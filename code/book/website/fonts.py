@@ -9,25 +9,24 @@ import io
 import logging
 
 from fontTools import subset
-from fontTools.ttLib import TTFont
 
 # It remarks on the dates inside the fonts.
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 
-def face(path, characters, family, weight, style):
+def face(font, characters, family, weight, style):
     """A @font-face rule for the font with these characters only; nothing if it has none of them."""
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
-    with TTFont(path, recalcTimestamp=False) as font:
-        wanted = {ord(character) for character in characters} & set(font.getBestCmap())
-        if not wanted:
-            return ""
-        subsetter = subset.Subsetter(options)
-        subsetter.populate(unicodes=wanted)
-        subsetter.subset(font)
-        font.flavor = options.flavor
-        file = io.BytesIO()
-        font.save(file)
+    options.name_IDs = [0, 13, 14]  # its copyright and licence
+    wanted = {ord(character) for character in characters} & set(font.getBestCmap())
+    if not wanted:
+        return ""
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=wanted)
+    subsetter.subset(font)
+    font.flavor = options.flavor
+    file = io.BytesIO()
+    font.save(file)
     source = f"url(data:font/woff;base64,{base64.b64encode(file.getvalue()).decode()})"
     rule = f'font-family:"{family}";font-weight:{weight};font-style:{style};src:{source}'
     return f'@font-face{{{rule} format("woff")}}\n'
