@@ -157,6 +157,18 @@ def test_exercises_are_boxes_without_headings_and_figures_have_captions(publishe
     assert "Figure." not in page.article.text
 
 
+def test_a_still_figure_has_the_colours_of_the_page_and_no_ground(published):
+    square = read(published, FIRST_PAGE).select_one("#fig-square > img")["src"]
+    svg = (published / "chapters" / "part" / square).read_text(encoding="utf-8")
+    [dark] = re.findall(r"@media\(prefers-color-scheme:dark\){:root{(.*?)}}", svg)
+    ground, edged, letter = re.findall(r'<path [^>]*style="(.*?)"', svg)
+    assert ground == "fill: none"
+    assert edged == "fill: var(--live-0, #2f6690); stroke: currentColor"
+    assert letter == "fill: var(--live-ground, #fff)"
+    rules = dict(rule.split(":") for rule in dark.strip(";").split(";"))
+    assert {"color", "--live-ground", *(f"--live-{k}" for k in range(6))} <= set(rules)
+
+
 def test_a_downloaded_notebook_says_how_to_get_the_package(published, unknown):
     def first_code(html):
         _, cell, *_ = nbformat.read(html / "_sources" / f"{FIRST_PAGE}.ipynb", 4).cells

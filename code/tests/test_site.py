@@ -6,6 +6,7 @@ Chrome those that need a browser, unless the variable REQUIRE_BROWSER says that 
 
 import functools
 import http.server
+import io
 import os
 import re
 import threading
@@ -14,11 +15,13 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import browser
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
@@ -439,6 +442,32 @@ def test_theme_switch(tab, server):
         seen.add((root["mode"], root["theme"], colour))
     assert {mode for mode, _, _ in seen} == {"light", "dark", "auto"}
     assert len({(theme, colour) for _, theme, colour in seen}) == 2
+
+
+def corner_and_contrast(picture):
+    pixels = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L"))
+    return int(pixels[6, 6]), np.ptp(pixels)
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_a_still_figure_follows_the_button_and_not_the_system(system, tab, server):
+    tab.emulate_media(color_scheme=system)
+    tab.goto(server + "chapters/kl/leash.html")
+    for mode, ground in ("dark", 0), ("light", 255), ("dark", 0):
+        tab.evaluate(THEME, mode)
+        tab.wait_for_timeout(200)
+        corner, contrast = corner_and_contrast(tab.locator("#fig-objective img"))
+        assert abs(corner - ground) < 40 and contrast > 120, mode
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_still_figure_has_a_ground_where_the_system_chooses_the_colours(mode, tab, server):
+    tab.emulate_media(forced_colors="active", color_scheme="dark")
+    tab.goto(server + "chapters/kl/leash.html")
+    tab.evaluate(THEME, mode)
+    tab.wait_for_timeout(200)
+    corner, contrast = corner_and_contrast(tab.locator("#fig-objective img"))
+    assert corner > 250 and contrast > 200
 
 
 @pytest.mark.parametrize("path", ["chapters/kl/leash.html", "chapters/appendix/api-dpo.html"])
