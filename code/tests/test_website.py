@@ -47,6 +47,22 @@ def test_font_is_cut_to_the_characters():
     assert fonts.face(path, "–", "KaTeX_Math", 400, "italic") == ""
 
 
+def test_typeface_of_the_text_is_a_file_and_what_stands_in_has_its_widths(tmp_path):
+    own, stand_in = fonts.text_faces('p{font-family:"Book Mono"}', {"a"}, tmp_path / "fonts")
+    assert "url(fonts/mono.woff2)" in own and "font-display:swap" in own
+    # Six tenths of its size, as Courier.
+    assert 'local("Liberation Mono")' in stand_in and "size-adjust:100.0%" in stand_in
+    assert (
+        "OPEN FONT LICENSE" in next((tmp_path / "fonts").glob("*.txt")).read_text("utf-8").upper()
+    )
+    with TTFont(tmp_path / "fonts" / "mono.woff2") as font:
+        assert set(font.getBestCmap()) == {ord(letter) for letter in fonts.LETTERS}
+        assert "fvar" not in font
+        # A font that was cut may not have the name of the whole one; it has its owner and licence.
+        names = {entry.nameID for entry in font["name"].names}
+        assert {0, 13} <= names and names.isdisjoint({1, 3, 4, 6, 16})
+
+
 @pytest.mark.parametrize(
     ("css", "kept"),
     [

@@ -107,4 +107,5 @@ def bundle(sheets, known, characters, static):
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     met[TOOLTIP] += theme.count(TOOLTIP)
     glyphs = icons(theme, static / "vendor" / "fontawesome" / "webfonts")
-    return "".join([*formula_fonts(formulas, characters), *glyphs, formulas, theme])
+    text = fonts.text_faces(theme, characters, static / "fonts")
+    return "".join([*formula_fonts(formulas, characters), *glyphs, *text, formulas, theme])
