@@ -5,7 +5,8 @@ a chapter has the mark ``whole`` by itself. ``reading_marks`` in ``_config.yml``
 each mark: they stand in a box under the title, with what the page needs.
 
 The first page begins with the ways, each with the minutes of all that lies on it
-(``reading_ways``).
+(``reading_ways``). Beside a page stands its place on each way (``reading_places``), with links to
+the pages before and behind it there: in the order of the book, or by the numbers that pages give.
 """
 
 import json
@@ -51,7 +52,11 @@ def marks(env, page):
     """The marks of a page, each with the labels of the sections that have it; "" is all of it."""
     chapter = {"whole": True} if env.toc_secnumbers.get(page, {}).get("") else {}
     given = chapter | env.metadata[page]["course"]
-    return {mark: [""] if labels is True else labels for mark, labels in given.items() if labels}
+    return {
+        mark: labels if isinstance(labels, list) else [""]
+        for mark, labels in given.items()
+        if labels
+    }
 
 
 def time_of(env, page, mark):
@@ -94,10 +99,37 @@ def add_facts(app, document, docname):
         page.insert(1, nodes.container("", facts, *needs, classes=["chapter-facts"]))
 
 
+def way(env, mark):
+    """The pages of a way in their order, each with the place on it where the way begins."""
+    book = env.toctree_includes.get(env.config.root_doc, ())
+    pages = [(page, marks(env, page).get(mark)) for page in book]
+    number = {page: env.metadata[page]["course"].get(mark) for page in book}
+    pages = [(page, f"#{labels[0]}".rstrip("#")) for page, labels in pages if labels]
+    return sorted(pages, key=lambda entry: isinstance(number[entry[0]], int) and number[entry[0]])
+
+
+def add_places(app, pagename, templatename, context, doctree):
+    """Give the template the page's place on each way, and its neighbours there."""
+    env, context["places"] = app.env, []
+    for mark, text in app.config.reading_places.items():
+        pages = way(env, mark)
+        if pagename in (names := [page for page, _ in pages]):
+            at = names.index(pagename)
+            near = [("prev", pages[at - 1 : at]), ("next", pages[at + 1 : at + 2])]
+            links = [
+                (kind, context["pathto"](page) + anchor, env.titles[page].astext())
+                for kind, found in near
+                for page, anchor in found
+            ]
+            context["places"].append((text.format(place=at + 1, all=len(pages)), links))
+
+
 def setup(app):
     # Texts that the website adds to those of the notebooks: a translation sets its own.
     app.add_config_value("reading_marks", {}, "env")
     app.add_config_value("reading_ways", {}, "env")
+    app.add_config_value("reading_places", {}, "html")
     app.add_config_value("prerequisites_start", "You need:", "html")
     app.connect("doctree-read", measure)
     app.connect("doctree-resolved", add_facts)
+    app.connect("html-page-context", add_places)
