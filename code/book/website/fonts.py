@@ -21,7 +21,7 @@ from fontTools.varLib import instancer
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 # Of each typeface: the package, its files with the name, the style and the weights that each has on the site, and
-# what stands in: fonts of one width on most systems, and the mean width of LETTERS there.
+# what stands in: fonts of one width on most systems, and the mean width of a letter of SAMPLE there.
 TEXT = {
     "Book Serif": (
         "fontpkg_source_serif_4",
@@ -29,12 +29,12 @@ TEXT = {
             "SourceSerif4[opsz,wght].ttf": ("serif", "normal", (400, 600)),
             "SourceSerif4-Italic[opsz,wght].ttf": ("serif-italic", "italic", (400, 400)),
         },
-        (("Times New Roman", "Liberation Serif", "Tinos"), 0.451),
+        (("Times New Roman", "Liberation Serif", "Tinos"), 0.414),
     ),
     "Book Sans": (
         "fontpkg_inter",
         {"Inter[opsz,wght].ttf": ("sans", "normal", (400, 600))},
-        (("Arial", "Liberation Sans", "Arimo"), 0.487),
+        (("Arial", "Liberation Sans", "Arimo"), 0.468),
     ),
     "Book Mono": (
         "fontpkg_jetbrains_mono",
@@ -42,7 +42,7 @@ TEXT = {
         (("Courier New", "Liberation Mono", "Cousine"), 0.6),
     ),
 }
-LETTERS = "etaoinshrdlcumwfgypb "
+SAMPLE = "People read two answers of a language model and choose the better one."
 
 
 def cut(path, characters, flavor, **options):
@@ -87,7 +87,7 @@ def text_faces(css, characters, folder):
         for file, (name, style, weights) in styles.items():
             # Of its names, those of the owners and of the licence.
             options = {"layout_features": ["ccmp", "kern", "mark", "tnum"], "name_IDs": [0, 13, 14]}
-            font = cut(files(package) / "files" / file, characters | {*LETTERS}, "woff2", **options)
+            font = cut(files(package) / "files" / file, characters | {*SAMPLE}, "woff2", **options)
             axes = {"opsz": 14, "wght": weights}
             axes = {axis.axisTag: axes[axis.axisTag] for axis in font["fvar"].axes}
             instancer.instantiateVariableFont(font, axes, inplace=True)
@@ -106,7 +106,7 @@ def text_faces(css, characters, folder):
 def scaled(family, font, names, width):
     """The rule for fonts of the system at the width and on the lines of this one."""
     glyphs, units = font.getBestCmap(), font["head"].unitsPerEm
-    own = sum(font["hmtx"][glyphs[ord(letter)]][0] for letter in LETTERS) / len(LETTERS) / units
+    own = sum(font["hmtx"][glyphs[ord(letter)]][0] for letter in SAMPLE) / len(SAMPLE) / units
     above, below = (
         size / units * width / own for size in (font["hhea"].ascent, -font["hhea"].descent)
     )

@@ -20,8 +20,6 @@ from website.changes import change, expected, met
 
 STATIC = "_static"
 SHEET = "site.css"
-# What the first window of every page has; the others come when a text asks for them.
-FIRST_FONTS = "serif", "sans"
 
 TAG = re.compile(r"<(?:link|meta|img)\b[^>]*>\s*|<script\b[^>]*\bsrc=[^>]*></script>\s*")
 ROOT = re.compile(r'<html\b[^>]*\bdata-content_root="([^"]*)"')
@@ -99,10 +97,7 @@ def tuned(page, folder, sheets, scripts):
     The files of styles and scripts that it asks for are noted down in `sheets` and `scripts`.
     """
     root = ROOT.search(page)[1]
-    sheet = f'<link rel="stylesheet" href="{root}{STATIC}/{SHEET}?v=" />\n' + "".join(
-        f'<link rel="preload" as="font" href="{root}{STATIC}/fonts/{name}.woff2" crossorigin />\n'
-        for name in FIRST_FONTS
-    )
+    sheet = f'<link rel="stylesheet" href="{root}{STATIC}/{SHEET}?v=" />\n'
     seen = set()
 
     def tune(match):
