@@ -99,26 +99,27 @@ def add_facts(app, document, docname):
         page.insert(1, nodes.container("", facts, *needs, classes=["chapter-facts"]))
 
 
-def way(env, mark):
-    """The pages of a way in their order, each with the place on it where the way begins."""
+def pages_of(env, way):
+    """The pages of a way in their order, each with the anchor at which the way enters it."""
     book = env.toctree_includes.get(env.config.root_doc, ())
-    pages = [(page, marks(env, page).get(mark)) for page in book]
-    number = {page: env.metadata[page]["course"].get(mark) for page in book}
-    pages = [(page, f"#{labels[0]}".rstrip("#")) for page, labels in pages if labels]
-    return sorted(pages, key=lambda entry: isinstance(number[entry[0]], int) and number[entry[0]])
+    labels = {page: found for page in book if (found := marks(env, page).get(way))}
+    # A number is a place on the way; a page without one (True, or a list of sections) stays where the book has it.
+    place = {page: env.metadata[page]["course"][way] for page in labels}
+    order = sorted(labels, key=lambda page: isinstance(place[page], int) and place[page])
+    return [(page, f"#{labels[page][0]}".rstrip("#")) for page in order]
 
 
 def add_places(app, pagename, templatename, context, doctree):
     """Give the template the page's place on each way, and its neighbours there."""
-    env, context["places"] = app.env, []
-    for mark, text in app.config.reading_places.items():
-        pages = way(env, mark)
-        if pagename in (names := [page for page, _ in pages]):
-            at = names.index(pagename)
-            near = [("prev", pages[at - 1 : at]), ("next", pages[at + 1 : at + 2])]
+    context["places"] = []
+    for way, text in app.config.reading_places.items():
+        pages = pages_of(app.env, way)
+        at = next((at for at, (page, _) in enumerate(pages) if page == pagename), None)
+        if at is not None:
+            near = {"prev": pages[at - 1 : at], "next": pages[at + 1 : at + 2]}
             links = [
-                (kind, context["pathto"](page) + anchor, env.titles[page].astext())
-                for kind, found in near
+                (kind, context["pathto"](page) + anchor, app.env.titles[page].astext())
+                for kind, found in near.items()
                 for page, anchor in found
             ]
             context["places"].append((text.format(place=at + 1, all=len(pages)), links))

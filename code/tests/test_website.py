@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -150,6 +151,18 @@ def test_a_mark_and_a_section_that_do_not_exist_are_warnings(tmp_path):
     found = re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned)
     assert found == ["no-part", "no-mark"]
     assert "chapter-facts" not in page
+
+
+def test_a_way_has_the_order_of_the_book_or_the_numbers_of_its_pages():
+    given = {"a": {"hour": ["x", "y"], "models": 2}, "b": {"models": 1}, "c": {"hour": True}}
+    env = SimpleNamespace(
+        config=SimpleNamespace(root_doc="home"),
+        toctree_includes={"home": [*given]},
+        toc_secnumbers={},
+        metadata={page: {"course": course} for page, course in given.items()},
+    )
+    assert reading.pages_of(env, "hour") == [("a", "#x"), ("c", "")]
+    assert reading.pages_of(env, "models") == [("b", ""), ("a", "")]
 
 
 def test_other_names_for_what_does_not_exist_are_a_warning(tmp_path):
