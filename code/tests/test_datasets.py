@@ -22,15 +22,27 @@ def test_football():
 
 def test_trl_logs_the_metrics_of_its_own_answers():
     runs = trl_football()
-    assert (runs.beta, runs.seeds) == (0.5, (0, 2))
-    assert runs.history["step"].tolist() == list(range(1, 101))
+    assert runs.history["step"].tolist() == list(range(1, 201))
+    assert_allclose(runs.lowest[0], runs.history["logps/chosen"].min())
     assert_allclose(runs.history["loss"][0], np.log(2), atol=1e-6)
     # The last record is from before the last step, which is tiny.
     chosen, rejected = np.array([11, 4, 5]) / 20, np.array([9, 8, 3]) / 20
     for name, shares in [("chosen", chosen), ("rejected", rejected)]:
         logp, ref_logp = runs.policy[0, :3] @ shares, runs.reference[0, :3] @ shares
         assert_allclose(runs.history[f"logps/{name}"][-1], logp, atol=1e-5)
-        assert_allclose(runs.history[f"rewards/{name}"][-1], 0.5 * (logp - ref_logp), atol=1e-5)
+        reward = runs.beta * (logp - ref_logp)
+        assert_allclose(runs.history[f"rewards/{name}"][-1], reward, atol=1e-5)
+
+
+def test_runs_of_trl_are_log_probabilities_of_known_settings():
+    runs = trl_football()
+    assert runs.seeds.tolist() == [*range(30), *2 * [0, 2, 10, 11, 18]]
+    assert runs.nll.tolist() == 30 * [0] + 5 * [0.01] + 5 * [0.1]
+    for logps in (runs.reference, runs.policy):
+        assert logps.shape == (40, 4) and np.all(np.exp(logps).sum(axis=1) < 1)
+    same = runs.reference[runs.seeds == 2]
+    assert_allclose(same, same[[0, 0, 0]])  # the likelihood term comes after fine-tuning
+    assert np.all(runs.lowest < runs.policy[:, :3] @ np.array([11, 4, 5]) / 20 + 1e-4)
 
 
 def test_citations_without_self_citations():

@@ -5,6 +5,7 @@ model, and computes from the same model what our functions need, one response at
 """
 
 import copy
+import functools
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kl2dpo import dpo
+from kl2dpo.datasets import trl_football
 from kl2dpo.kl import kl_divergence
 
 REASON = "an optional check: `make test-trl`"
@@ -264,6 +266,76 @@ def test_before_training_the_loss_is_ln_2_and_the_accuracy_0(models, tokenizer, 
     assert theirs["eval_rewards/accuracies"] == 0
 
 
+FIRST_LOSSES = dict.fromkeys(
+    ["sigmoid", "robust", "sigmoid_norm", "aot", "aot_unpaired"], np.log(2)
+)
+FIRST_LOSSES |= dict.fromkeys(["hinge", "apo_zero", "apo_down"], 1)
+FIRST_LOSSES |= dict.fromkeys(["bco_pair", "nca_pair"], 2 * np.log(2))
+FIRST_LOSSES |= {
+    "ipo": 1 / (4 * BETA**2),
+    "sppo_hard": 1 / (2 * BETA**2),
+    "discopop": (np.log(2) + 1) / 2,
+    "exo_pair": -np.log(2) - np.log(EPS * (1 - EPS)) / 2,
+}
+
+
+@pytest.mark.parametrize("loss_type", FIRST_LOSSES)
+def test_first_loss_of(loss_type, models, tokenizer, tmp_path):
+    policy, same = models[0], copy.deepcopy(models[0])
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, same
+    options = {"loss_type": [loss_type], "beta": BETA}
+    if loss_type in ("robust", "exo_pair"):
+        options["label_smoothing"] = EPS
+    assert_allclose(
+        trainer_of(*args, **options).evaluate()["eval_loss"], FIRST_LOSSES[loss_type], **CLOSE
+    )
+
+
+def test_first_loss_of_kto(models, tokenizer, tmp_path):
+    policy, same = models[0], copy.deepcopy(models[0])
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for side in ("chosen", "rejected")
+        for row in ROWS
+    ]
+    args = trl.KTOTrainer, trl.KTOConfig, tokenizer, rows, tmp_path, policy, same
+    assert_allclose(trainer_of(*args, beta=BETA).evaluate()["eval_loss"], 0.5, **CLOSE)
+
+
+def test_weights_of_losses_are_not_normalised(models, tokenizer, tmp_path):
+    policy, _ = models
+    logps, lengths = all_log_probs(policy, tokenizer)
+    nll = -numbers(logps)[0].sum() / lengths[0].sum()
+    args = trl.DPOTrainer, trl.DPOConfig, tokenizer, ROWS, tmp_path, policy, copy.deepcopy(policy)
+    for weights, first in [(None, np.log(2) + nll), ([0.5, 0.05], (np.log(2) + 0.1 * nll) / 2)]:
+        options = {"loss_type": ["sigmoid", "sft"], "loss_weights": weights}
+        assert_allclose(trainer_of(*args, **options).evaluate()["eval_loss"], first, **CLOSE)
+
+
+def test_what_trl_takes_as_the_reference(example, own_model, models, tokenizer, tmp_path):
+    # A model that came from a folder, and was changed in memory.
+    auto = importlib.import_module("transformers").AutoModelForCausalLM
+    loaded = auto.from_pretrained(own_model)
+    old = numbers(all_log_probs(loaded, tokenizer)[0])
+    loaded.load_state_dict(models[0].state_dict())
+    new = numbers(all_log_probs(loaded, tokenizer)[0])
+    reloaded = dpo.dpo_loss(*new, *old, beta=BETA).mean()
+    assert abs(reloaded - np.log(2)) > 0.01
+
+    def first_loss(policy, peft=None, **options):
+        args = tokenizer, ROWS, tmp_path, copy.deepcopy(policy)
+        kind = functools.partial(trl.DPOTrainer, peft_config=peft) if peft else trl.DPOTrainer
+        trainer = trainer_of(kind, trl.DPOConfig, *args, beta=BETA, **options)
+        return trainer.evaluate()["eval_loss"]
+
+    adapter = example.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    assert_allclose(first_loss(loaded), reloaded, **CLOSE)
+    assert_allclose(first_loss(loaded, adapter), np.log(2), **CLOSE)
+    assert_allclose(first_loss(loaded, precompute_ref_log_probs=True), np.log(2), **CLOSE)
+    with pytest.raises(OSError):
+        first_loss(models[0])  # built from a configuration
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_kto(swapped, models, tokenizer, tmp_path):
     policy, reference = reversed(models) if swapped else models
@@ -408,6 +480,11 @@ def test_football_ends_at_the_optimum(options, example, tmp_path, capsys):
     assert "within 0.001: yes" in capsys.readouterr().out
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].split(",") == example.LOGGED and len(lines) == 201
+    if not options:  # the run of chapter 18 of this course, *The real thing: TRL*
+        log = np.genfromtxt(path, delimiter=",", names=True, deletechars="")
+        for name, values in trl_football().history.items():
+            # Later, the last digits of an addition decide.
+            assert_allclose(log[name][:10], values[:10], atol=1e-3, err_msg=name)
 
 
 def test_two_processes_train_as_one(example, tmp_path):

@@ -45,18 +45,17 @@ TEXT = {
 SAMPLE = "People read two answers of a language model and choose the better one."
 
 
-def cut(path, characters, flavor, **options):
-    """The font with these characters only; None if it has none of them."""
-    font = TTFont(path, recalcTimestamp=False)
-    wanted = {ord(character) for character in characters} & set(font.getBestCmap())
-    if not wanted:
-        return None
+def cut(font, characters, flavor, **options):
+    """Take all but these characters out of the font; False if it has none of them."""
     options = subset.Options(flavor=flavor, hinting=False, notdef_outline=True, **options)
-    subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=wanted)
-    subsetter.subset(font)
-    font.flavor = flavor
-    return font
+    options.name_IDs = [0, 13, 14]  # its copyright and licence
+    wanted = {ord(character) for character in characters} & set(font.getBestCmap())
+    if wanted:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(unicodes=wanted)
+        subsetter.subset(font)
+        font.flavor = flavor
+    return bool(wanted)
 
 
 def rule(family, **descriptors):
@@ -65,10 +64,9 @@ def rule(family, **descriptors):
     return f'@font-face{{font-family:"{family}";{text}}}\n'
 
 
-def face(path, characters, family, weight, style):
-    """The rule with the font in it; nothing if that has none of the characters."""
-    font = cut(path, characters, "woff")
-    if not font:
+def face(font, characters, family, weight, style):
+    """The rule with the font in it, with these characters only; nothing if it has none of them."""
+    if not cut(font, characters, "woff"):
         return ""
     file = io.BytesIO()
     font.save(file)
@@ -85,9 +83,9 @@ def text_faces(css, characters, folder):
         licence = files(package) / "LICENSE"
         (folder / f"{package}.txt").write_bytes(licence.read_bytes())
         for file, (name, style, weights) in styles.items():
-            # Of its names, those of the owners and of the licence.
-            options = {"layout_features": ["ccmp", "kern", "mark", "tnum"], "name_IDs": [0, 13, 14]}
-            font = cut(files(package) / "files" / file, characters | {*SAMPLE}, "woff2", **options)
+            font = TTFont(files(package) / "files" / file, recalcTimestamp=False)
+            features = ["ccmp", "kern", "mark", "tnum"]
+            cut(font, characters | {*SAMPLE}, "woff2", layout_features=features)
             axes = {"opsz": 14, "wght": weights}
             axes = {axis.axisTag: axes[axis.axisTag] for axis in font["fvar"].axes}
             instancer.instantiateVariableFont(font, axes, inplace=True)
