@@ -299,6 +299,11 @@ def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
     assert not read(published, "chapters/notes").select(".chapter-facts")
 
 
+def test_beside_a_page_stands_its_place_on_each_way(published):
+    places = read(published, FIRST_PAGE).select("#pst-secondary-sidebar .page-place p")
+    assert [place.text for place in places] == ["DPO in one hour: 1 of 1", "I train models: 1 of 1"]
+
+
 def test_the_first_page_has_the_time_of_each_way_and_the_menu_what_is_optional(published):
     home = read(published, "chapters/home")
     ways = home.select_one("article h1 + .chapter-facts").get_text().strip()

@@ -93,6 +93,9 @@ THEME = "mode => { document.documentElement.dataset.theme = mode }"
 HIDDEN_NAMES = """() => [...document.querySelectorAll("main :is(summary, button, a)[aria-label]")]
   .filter(part => part.innerText.trim() && !part.ariaLabel.includes(part.innerText.trim()))
   .map(part => part.outerHTML.slice(0, 120))"""
+# Code of at most 79 characters that does not fit.
+CUT = """() => [...document.querySelectorAll("div.cell_input pre")]
+  .filter(part => part.scrollWidth > part.clientWidth).map(part => part.innerText.slice(0, 120))"""
 OPEN_FOLDS = "() => document.querySelectorAll('details').forEach(fold => { fold.open = true })"
 # Whatever fonts a phone has: every letter as wide as the widest.
 WIDE = "DejaVu Sans Mono, monospace"
@@ -213,6 +216,7 @@ def test_page(path, tab, server, complaints):
     assert tab.evaluate(HIDDEN_NAMES) == []
 
     tab.evaluate(OPEN_FOLDS)
+    assert tab.evaluate(CUT) == []
     for width, font in ((400, ""), (360, ""), (320, ""), (320, WIDE), (378, WIDE), (400, WIDE)):
         tab.evaluate(FONT, font)
         tab.set_viewport_size({"width": width, "height": 740})
@@ -221,6 +225,17 @@ def test_page(path, tab, server, complaints):
         links = "[...document.querySelectorAll('.prev-next-area a > *')]"
         ends = tab.evaluate(links + ".map(part => part.getBoundingClientRect().right)")
         assert all(end <= width for end in ends)
+
+
+def test_typefaces_are_small_files_asked_for_at_once(tab, server):
+    tab.goto(server + "chapters/dpo/dpo-loss.html")
+    tab.evaluate("document.fonts.ready")
+    used = "[...document.fonts].filter(font => font.status === 'loaded').map(font => font.family)"
+    assert {"Book Serif", "Book Sans"} <= {name.strip('"') for name in tab.evaluate(used)}
+    links = tab.locator("link[rel=preload]").evaluate_all("all => all.map(link => link.href)")
+    files = {path.name: path.stat().st_size for path in (SITE / "_static/fonts").glob("*.woff2")}
+    assert {link.rpartition("/")[2] for link in links} == {"serif.woff2", "sans.woff2"} <= {*files}
+    assert sum(files.values()) < 150_000
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections import Counter
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import nbformat
@@ -94,6 +95,22 @@ def test_font_of_the_formulas():
             assert max(widths[form.VariantGlyph][0] for form in forms_of_sign) == width
 
 
+def test_typeface_of_the_text_is_a_file_and_what_stands_in_has_its_widths(tmp_path):
+    own, stand_in = fonts.text_faces('p{font-family:"Book Mono"}', {"a"}, tmp_path / "fonts")
+    assert "url(fonts/mono.woff2)" in own and "font-display:swap" in own
+    # Six tenths of its size, as Courier.
+    assert 'local("Liberation Mono")' in stand_in and "size-adjust:100.0%" in stand_in
+    assert (
+        "OPEN FONT LICENSE" in next((tmp_path / "fonts").glob("*.txt")).read_text("utf-8").upper()
+    )
+    with TTFont(tmp_path / "fonts" / "mono.woff2") as font:
+        assert set(font.getBestCmap()) == {ord(letter) for letter in fonts.SAMPLE}
+        assert "fvar" not in font
+        # A font that was cut may not have the name of the whole one; it has its owner and licence.
+        names = {entry.nameID for entry in font["name"].names}
+        assert {0, 13} <= names and names.isdisjoint({1, 3, 4, 6, 16})
+
+
 @pytest.mark.parametrize(
     ("css", "kept"),
     [
@@ -181,6 +198,18 @@ def test_a_mark_and_a_section_that_do_not_exist_are_warnings(tmp_path):
     found = re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned)
     assert found == ["no-part", "no-mark"]
     assert "chapter-facts" not in page
+
+
+def test_a_way_has_the_order_of_the_book_or_the_numbers_of_its_pages():
+    given = {"a": {"hour": ["x", "y"], "models": 2}, "b": {"models": 1}, "c": {"hour": True}}
+    env = SimpleNamespace(
+        config=SimpleNamespace(root_doc="home"),
+        toctree_includes={"home": [*given]},
+        toc_secnumbers={},
+        metadata={page: {"course": course} for page, course in given.items()},
+    )
+    assert reading.pages_of(env, "hour") == [("a", "#x"), ("c", "")]
+    assert reading.pages_of(env, "models") == [("b", ""), ("a", "")]
 
 
 def test_other_names_for_what_does_not_exist_are_a_warning(tmp_path):

@@ -1,5 +1,6 @@
 """One style sheet for the whole site, of the rules that can apply on some page."""
 
+import html
 import re
 from itertools import pairwise
 
@@ -17,8 +18,8 @@ RULES_ONLY = {"skip_comments": True, "skip_whitespace": True}
 def words(pages, scripts):
     """Every class and id that a page has, and every word of a script, which may add it to one."""
     found = {TOOLTIP}
-    for html in pages:
-        for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", html, flags=re.DOTALL):
+    for page in pages:
+        for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", page, flags=re.DOTALL):
             found.update(value.split())
     for script in scripts:
         found.update(re.findall(r"[\w-]+", script))
@@ -94,4 +95,6 @@ def bundle(sheets, known, pages, static):
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     met[TOOLTIP] += theme.count(TOOLTIP)
     glyphs = icons(theme, static / "vendor" / "fontawesome" / "webfonts")
-    return "".join([formulas.face(pages), *glyphs, theme])
+    characters = set(html.unescape("".join(pages)))
+    text = fonts.text_faces(theme, characters, static / "fonts")
+    return "".join([formulas.face(pages), *glyphs, *text, theme])
