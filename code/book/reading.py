@@ -5,7 +5,8 @@ a chapter has the mark ``whole`` by itself. ``reading_marks`` in ``_config.yml``
 each mark: they stand in a box under the title, with what the page needs.
 
 The first page begins with the ways, each with the minutes of all that lies on it
-(``reading_ways``).
+(``reading_ways``). Beside a page stands its place on each way (``reading_places``), with links to
+the pages before and behind it there: in the order of the book, or by the numbers that pages give.
 """
 
 import json
@@ -51,7 +52,11 @@ def marks(env, page):
     """The marks of a page, each with the labels of the sections that have it; "" is all of it."""
     chapter = {"whole": True} if env.toc_secnumbers.get(page, {}).get("") else {}
     given = chapter | env.metadata[page]["course"]
-    return {mark: [""] if labels is True else labels for mark, labels in given.items() if labels}
+    return {
+        mark: labels if isinstance(labels, list) else [""]
+        for mark, labels in given.items()
+        if labels
+    }
 
 
 def time_of(env, page, mark):
@@ -94,10 +99,38 @@ def add_facts(app, document, docname):
         page.insert(1, nodes.container("", facts, *needs, classes=["chapter-facts"]))
 
 
+def pages_of(env, way):
+    """The pages of a way in their order, each with the anchor at which the way enters it."""
+    book = env.toctree_includes.get(env.config.root_doc, ())
+    labels = {page: found for page in book if (found := marks(env, page).get(way))}
+    # A number is a place on the way; a page without one (True, or a list of sections) stays where the book has it.
+    place = {page: env.metadata[page]["course"][way] for page in labels}
+    order = sorted(labels, key=lambda page: isinstance(place[page], int) and place[page])
+    return [(page, f"#{labels[page][0]}".rstrip("#")) for page in order]
+
+
+def add_places(app, pagename, templatename, context, doctree):
+    """Give the template the page's place on each way, and its neighbours there."""
+    context["places"] = []
+    for way, text in app.config.reading_places.items():
+        pages = pages_of(app.env, way)
+        at = next((at for at, (page, _) in enumerate(pages) if page == pagename), None)
+        if at is not None:
+            near = {"prev": pages[at - 1 : at], "next": pages[at + 1 : at + 2]}
+            links = [
+                (kind, context["pathto"](page) + anchor, app.env.titles[page].astext())
+                for kind, found in near.items()
+                for page, anchor in found
+            ]
+            context["places"].append((text.format(place=at + 1, all=len(pages)), links))
+
+
 def setup(app):
     # Texts that the website adds to those of the notebooks: a translation sets its own.
     app.add_config_value("reading_marks", {}, "env")
     app.add_config_value("reading_ways", {}, "env")
+    app.add_config_value("reading_places", {}, "html")
     app.add_config_value("prerequisites_start", "You need:", "html")
     app.connect("doctree-read", measure)
     app.connect("doctree-resolved", add_facts)
+    app.connect("html-page-context", add_places)

@@ -1,14 +1,16 @@
 import base64
 import re
+from itertools import combinations
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from IPython import get_ipython
+from matplotlib.text import Text
 
-from kl2dpo.figures import triangle, use_book_style
-from kl2dpo.figures._svg import to_svg
+from kl2dpo.figures import diagrams, triangle, use_book_style
+from kl2dpo.figures._svg import in_colours_of_page, to_svg
 
 
 def draw():
@@ -55,6 +57,14 @@ def test_a_changed_colour_changes_the_picture():
     assert to_svg(figure) != to_svg(draw())
 
 
+def test_a_grey_is_as_far_from_the_ground_of_the_page_as_it_was_from_white():
+    drawn = "".join(f'<path style="fill: #{c}"/>' for c in ("ffffff", "d1d5db", "4b4f55", "9dbbd3"))
+    shares = [int(share) for share in re.findall(r"currentColor (\d+)%", in_colours_of_page(drawn))]
+    assert shares == [19, 82]
+    assert "fill: var(--live-ground, #fff)" in in_colours_of_page(drawn)
+    assert "fill: #9dbbd3" in in_colours_of_page(drawn)
+
+
 def test_what_lies_outside_the_figure_is_drawn():
     figure = plt.figure(figsize=(2, 1))
     figure.text(1.5, 0.5, "outside")
@@ -96,3 +106,24 @@ def test_a_point_of_the_triangle_is_a_policy():
     for name, corner in zip(["left", "right", "top"], corners):
         (text,) = [t for t in axes.texts if t.get_text() == name]
         assert np.linalg.norm(text.get_position() - corner) < 0.1
+
+
+@pytest.mark.parametrize("name", diagrams.__all__)
+def test_a_diagram_is_legible_on_a_phone_and_no_text_hides_another(name):
+    figure = getattr(diagrams, name)()
+    svg = to_svg(figure)
+    assert svg == to_svg(getattr(diagrams, name)())
+    texts = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+    assert len(texts) > 3
+    boxes = {text: text.get_window_extent() for text in texts}
+    hidden = [
+        (a.get_text(), b.get_text())
+        for a, b in combinations(boxes, 2)
+        if boxes[a].overlaps(boxes[b])
+    ]
+    assert not hidden
+    # As wide as the text on a phone of 360 pixels.
+    points = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+    assert min(text.get_fontsize() for text in texts) * 330 / points >= 8.9
+    edge = figure.bbox.padded(0.5)
+    assert all(edge.contains(*corner) for box in boxes.values() for corner in (box.min, box.max))

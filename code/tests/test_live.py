@@ -122,9 +122,12 @@ def made(where):
         else:
             patch.setattr(kl2dpo.figures, "live", record)
             names = {}
-            for cell in NOTEBOOKS[where].cells:
-                if cell.cell_type == "code":
-                    exec(cell.source, names)
+            code = [cell for cell in NOTEBOOKS[where].cells if cell.cell_type == "code"]
+            last = max(
+                j for j, cell in enumerate(code) if "kl2dpo-live" in json.dumps(cell.outputs)
+            )
+            for cell in code[: last + 1]:
+                exec(cell.source, names)
         plt.close("all")
     return {case[-1]["name"]: (case, result) for case, result in calls}
 
@@ -213,6 +216,19 @@ def test_numbers_of_the_script_are_those_of_the_expressions(where, name):
             expected = flat(program.numpy(point))
             assert len(found) == len(expected)
             assert same(found, expected), (function, point)
+
+
+@every_figure
+def test_every_input_moves_something(where, name):
+    figure = made(where)[name][1]
+    programs = [figure.program, *(step for _, step in figure.steps.values())]
+    for k, i in enumerate(figure.inputs):
+        found = []
+        for u in (i.start, i.low, i.high):
+            values = [*figure.start[:k], u, *figure.start[k + 1 :]]
+            values += _rest(figure.rest, values)
+            found.append([u for program in programs for u in flat(program.numpy(values))])
+        assert not all(same(moved, found[0]) for moved in found[1:]), i.label
 
 
 @every_figure
@@ -332,11 +348,23 @@ MOVE = """values => document.querySelectorAll(".live-controls :is(input, select)
   f.dispatchEvent(new Event("change", {bubbles: true}));
 })"""
 SVG = "new XMLSerializer().serializeToString(document.querySelector('svg'))"
-# How far the page has shifted since the window got its width.
-SHIFT = """since => new Promise(done => new PerformanceObserver(list => done(
-  list.getEntries().filter(entry => entry.startTime > since).reduce((sum, entry) => sum + entry.value, 0)
-)).observe({type: "layout-shift", buffered: true}) || setTimeout(() => done(0), 200))"""
-NOW = "new Promise(done => setTimeout(() => done(performance.now()), 100))"
+# Where everything stands, to the end of the page, also what is below the window.
+PLACES = """[...document.querySelectorAll(".live-panel *:not(.live-heard), main > p")]
+  .map(part => part.getBoundingClientRect())
+  .filter(box => box.width).map(box => [box.top + scrollY, box.bottom + scrollY, box.left])"""
+# The same with each text that may come below the figure, as it comes when a play ends.
+NOTED = f"""() => {{
+  const note = document.querySelector(".live-note"), texts = [], found = [];
+  window.kl2dpoLive = {{push: ([, , , maps, spec]) => texts.push(
+    ...[...spec.notes, ...spec.domain].map(([, text]) => text), ...(maps.length ? ["At rest."] : []))}};
+  eval(document.querySelector(".kl2dpo-live > script").textContent);
+  for (const text of ["", ...texts]) {{
+    note.textContent = text;
+    found.push({PLACES});
+  }}
+  note.textContent = "";
+  return found;
+}}"""
 
 
 @every_figure
@@ -346,7 +374,8 @@ def test_moved_is_drawn_afresh(where, name, tab):
     tab.set_content(HEAD + published(where, name) + "<p>What follows.")
     for width in (360, 1280):
         tab.set_viewport_size({"width": width, "height": 740})
-        since = tab.evaluate(NOW)
+        before = tab.evaluate(PLACES)
+        assert all(places == before for places in tab.evaluate(NOTED))
         controls, values = [], []  # what the controls are told, and what that means
         for i in figure.inputs:
             steps = i.ticks if i.log else round((i.high - i.low) / i.step)
@@ -357,9 +386,9 @@ def test_moved_is_drawn_afresh(where, name, tab):
             values.append(value)
         values += figure.start[len(values) :]
         tab.evaluate(MOVE, controls)
-        if tab.locator("[data-to=step]").count():
+        if figure.steps:
             places, step = next(iter(figure.steps.values()))
-            tab.locator("[data-to=step]").click()
+            tab.locator("[data-push]").first.click()
             after = [*values]
             for place, u in zip(places, step.numpy([*values, *_rest(figure.rest, values)])):
                 after[place] = u
@@ -369,9 +398,10 @@ def test_moved_is_drawn_afresh(where, name, tab):
             )
             values = after if inside else values
         assert_same_as_afresh(tab, where, name, values)
+        assert tab.evaluate(PLACES) == before
         tab.locator("[data-to=start]").click()
         assert_same_as_afresh(tab, where, name, figure.start)
-        assert tab.evaluate(SHIFT, since) <= 0.02
+        assert tab.evaluate(PLACES) == before
 
 
 def assert_same_as_afresh(tab, where, name, values):
@@ -565,6 +595,9 @@ WRONG = {
     "a line that one cannot drag": (
         {"drag": lambda drag, figure, dot: {figure.axes[0].lines[1]: (a, b)}}, "a line of one point"),
     "dragged by a field": ({"drag": lambda drag, figure, dot: {dot: (n, None)}}, "symbols of slides"),
+    "dragged without effect": (
+        {"drag": lambda drag, figure, dot: {dot: (None, a)}}, "a symbol that its place depends on"),
+    "no label": ({"label": " "}, "label of y is ' ', expected its name"),
     "a start outside the domain": ({"domain": {n > 5: "Too few."}}, "Too few.*expected one in"),
 }  # fmt: skip
 
@@ -573,8 +606,8 @@ WRONG = {
 def test_what_is_refused(changes, message):
     with plt.rc_context(), pytest.raises(ValueError, match=message):
         use_book_style()
-        if "start" in changes:
-            slide(y, "Y", **{"low": 0, "high": 1, **changes})
+        if {"start", "label"} & {*changes}:
+            slide(y, **{"label": "Y", "low": 0, "high": 1, "start": 0, **changes})
         live(**changed(**changes))
     plt.close("all")
 
@@ -615,7 +648,7 @@ def test_a_curve_that_comes_first_moves(tab):
 def test_play_pause_reset_and_the_end_of_a_run(tab):
     tab.set_content(HEAD + build().data)
     sentence, note = tab.locator(".live-say"), tab.locator(".live-note")
-    play, start = tab.get_by_role("button", name="Go"), sentence.text_content()
+    play, start = tab.locator("[data-play=Go]"), sentence.text_content()
     play.click()
     tab.get_by_role("button", name="Pause").click()
     halfway = sentence.text_content()
@@ -625,11 +658,48 @@ def test_play_pause_reset_and_the_end_of_a_run(tab):
     for _ in range(11):
         tab.get_by_role("button", name="Kick").click()
     assert "range of a control ends" in note.inner_text()
-    tab.get_by_role("button", name="Reset").click()
+    tab.get_by_role("button", name="Reset all").click()
     assert sentence.text_content() == start and not note.inner_text()
+    play.click()
+    note.filter(has_text="At rest.").wait_for()
+    assert "s 1.000" in sentence.text_content().replace("\xa0", " ") and play.is_visible()
+    tab.get_by_role("button", name="Reset all").click()
     tab.emulate_media(reduced_motion="reduce")
     play.click()  # at once
-    assert "s 1.000" in sentence.text_content().replace("\xa0", " ") and play.is_visible()
+    assert note.inner_text() == "At rest." and play.is_visible()
+
+
+def test_rewind_keeps_what_the_reader_has_chosen(tab):
+    tab.set_content(HEAD + build().data)
+    sentence, first = tab.locator(".live-say"), tab.get_by_label("First")
+    tab.get_by_label("Wins").fill("8")
+    first.press("ArrowLeft")
+    chosen = sentence.text_content(), first.input_value(), tab.evaluate(SVG)
+    for _ in range(2):
+        tab.get_by_role("button", name="Go one step").click()
+    assert sentence.text_content() != chosen[0] and first.input_value() != chosen[1]
+    tab.get_by_role("button", name="Rewind").click()
+    assert chosen == (sentence.text_content(), first.input_value(), tab.evaluate(SVG))
+    tab.get_by_role("button", name="Reset all").click()
+    assert tab.get_by_label("Wins").input_value() == "3" and first.input_value() == "0.5"
+    # Nor does it go back to what was chosen before that.
+    tab.get_by_role("button", name="Rewind").click()
+    assert tab.get_by_label("Wins").input_value() == "3"
+
+
+def test_a_finger_drags_a_point_and_not_the_page(chromium):
+    with chromium.new_context(viewport={"width": 360, "height": 740}, has_touch=True) as context:
+        page = context.new_page()
+        page.set_content(HEAD + build().data + "<p style='height: 3000px'>What follows.")
+        box = page.locator(".live-grip").bounding_box()
+        finger = context.new_cdp_session(page)
+        for k, kind in enumerate(["touchStart", *["touchMove"] * 5, "touchEnd"]):
+            place = {"x": box["x"] + 20 - 6 * k, "y": box["y"] + 20 - 5 * k}
+            points = [place] if kind != "touchEnd" else []
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        left = "document.querySelector('.live-grip').getBoundingClientRect().left"
+        page.wait_for_function(f"x => Math.abs({left} - x) < 3", arg=box["x"] - 30)
+        assert page.evaluate("scrollY") == 0
 
 
 def test_a_point_is_dragged(tab):
@@ -648,9 +718,29 @@ def test_a_point_is_dragged(tab):
     assert float(tab.get_by_label("First").input_value()) < 0.5
 
 
-NAMES = """() => [...document.querySelectorAll("input, select, button, summary")].map(part => ({
-  name: (part.labels?.[0] ?? part).textContent.trim(), tag: part.outerHTML.slice(0, 90),
-  width: part.getBoundingClientRect().width, height: part.getBoundingClientRect().height}))"""
+def test_a_point_whose_place_is_a_formula_follows_the_pointer(tab):
+    fig, axes = plt.subplots(subplot_kw={"xlim": (0, 1), "ylim": (0, 1)})
+    (dot,) = axes.plot(0, 0, "o")
+    arguments = {"drag": {dot: (None, a)}, "name": "fall", "alt": "A dot."}
+    figure = live(fig, {dot: (0.5, sp.exp(-a))}, [slide(a, "Fall", 0, 3, 1)], "", **arguments)
+    tab.set_content(HEAD + figure.data)
+    box = tab.locator(".live-grip").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    for up in (20, 40, -30, 500):
+        tab.mouse.move(x, y - up)
+        moved = box["y"] - tab.locator(".live-grip").bounding_box()["y"]
+        assert moved == pytest.approx(up, abs=2) or up == 500
+    assert tab.get_by_label("Fall").input_value() == "0"
+
+
+NAMES = """() => [...document.querySelectorAll("input, select, button, summary")].map(part => {
+  const name = (part.labels?.[0] ?? part).cloneNode(true);
+  name.querySelectorAll("[aria-hidden], select").forEach(other => other.remove());
+  const {width, height} = part.getBoundingClientRect();
+  return {name: name.textContent.trim(), tag: part.outerHTML.slice(0, 90), width, height};
+})"""
 
 
 def test_all_figures_on_one_page(tab):

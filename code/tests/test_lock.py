@@ -7,6 +7,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "code" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,7 +35,8 @@ def needed():
     for name, extra in queue:
         key = canonicalize_name(name), extra
         if key not in found:
-            found[key] = distribution(name).version
+            # As the lock writes it: 4.004 is 4.4.
+            found[key] = str(Version(distribution(name).version))
             for wanted in map(Requirement, distribution(name).requires or []):
                 if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
                     queue += [(wanted.name, e) for e in {"", *wanted.extras}]

@@ -266,6 +266,13 @@ def page_of_label():
     return {label: path.resolve() for path in EVERYTHING for label in labels_of(path)}
 
 
+@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
+def test_chapter_has_one_result_in_its_box(path):
+    # A quotation, which any program sets off. The website draws a box around it.
+    summary = text_of(path).partition("\n## Summary")[2].partition("\n## ")[0]
+    assert text_of(path).count("\n\n> ") == summary.count("\n\n> ") == 1
+
+
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: path.stem)
 def test_number_of_a_chapter_is_that_of_the_page_beside_it(path):
     rest, compared, wrong = text_of(path), set(), []

@@ -157,6 +157,18 @@ def test_exercises_are_boxes_without_headings_and_figures_have_captions(publishe
     assert "Figure." not in page.article.text
 
 
+def test_a_still_figure_has_the_colours_of_the_page_and_no_ground(published):
+    square = read(published, FIRST_PAGE).select_one("#fig-square > img")["src"]
+    svg = (published / "chapters" / "part" / square).read_text(encoding="utf-8")
+    [dark] = re.findall(r"@media\(prefers-color-scheme:dark\){:root{(.*?)}}", svg)
+    ground, edged, letter = re.findall(r'<path [^>]*style="(.*?)"', svg)
+    assert ground == "fill: none"
+    assert edged == "fill: var(--live-0, #2f6690); stroke: currentColor"
+    assert letter == "fill: var(--live-ground, #fff)"
+    rules = dict(rule.split(":") for rule in dark.strip(";").split(";"))
+    assert {"color", "--live-ground", *(f"--live-{k}" for k in range(6))} <= set(rules)
+
+
 def test_a_downloaded_notebook_says_how_to_get_the_package(published, unknown):
     def first_code(html):
         _, cell, *_ = nbformat.read(html / "_sources" / f"{FIRST_PAGE}.ipynb", 4).cells
@@ -179,9 +191,8 @@ def test_code_has_no_markup_without_colour_and_an_output_is_in_one_piece(publish
 def test_an_equation_has_its_number_and_the_last_box_stays_with_the_sign_behind_it(published):
     page = read(published, FIRST_PAGE)
     assert page.select_one("#equation-eq-one .eqno").get_text().startswith("(1.1)")
-    boxes = page.select_one("section > p .katex-html")
-    assert [part["class"] for part in boxes.children] == [["base"], ["base"], ["katex-last"]]
-    assert boxes.select_one(".katex-last > .base").text == "c"
+    *_, last = page.select_one("section > p math").children
+    assert last["class"] == ["last"] and last.text == "c"
 
 
 def links(soup):
@@ -286,6 +297,11 @@ def test_a_chapter_begins_with_its_time_its_ways_and_its_needs(published):
     assert needs.get_text().startswith("You need: the start, and ")
     assert [link["href"] for link in box.select("a")] == ["#a-section", "../home.html"]
     assert not read(published, "chapters/notes").select(".chapter-facts")
+
+
+def test_beside_a_page_stands_its_place_on_each_way(published):
+    places = read(published, FIRST_PAGE).select("#pst-secondary-sidebar .page-place p")
+    assert [place.text for place in places] == ["DPO in one hour: 1 of 1", "I train models: 1 of 1"]
 
 
 def test_the_first_page_has_the_time_of_each_way_and_the_menu_what_is_optional(published):

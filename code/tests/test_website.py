@@ -4,6 +4,8 @@ import base64
 import io
 import re
 from collections import Counter
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -13,7 +15,7 @@ from docutils import nodes
 from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from website import changes, fonts, katex, outputs, search, styles
+from website import changes, fonts, formulas, outputs, search, styles
 
 
 def purged(css, *known):
@@ -21,30 +23,92 @@ def purged(css, *known):
     return "".join(styles.purge(rules, set(known)))
 
 
-@pytest.mark.parametrize("tex", [r"\nonsense", r"\frac{1}", "a & b", "x^2^3", "“x”"])
-def test_no_html_for_what_katex_cannot_parse(tex):
-    with pytest.raises(katex.JSEvalException, match="KaTeX parse error"):
-        katex.render(tex, True)
+@pytest.mark.parametrize(
+    "tex",
+    [r"\nonsense", r"\frac{1}", "a & b", "x^2^3", r"\textcolor{#123456}{x}"]
+    + [r"\begin{aligned} a \\[6pt] b \end{aligned}"],
+)
+def test_no_markup_for_what_cannot_be_shown(tex):
+    with pytest.raises(formulas.LatexError):
+        formulas.render(tex, True)
 
 
-def test_fonts_that_the_rules_ask_for():
-    css = (
-        ".katex{font:normal 1em KaTeX_Main,serif}.katex .mathnormal{font-family:KaTeX_Math;"
-        "font-style:italic}.katex .textbf{font-weight:700}"
-    )
-    faces = "".join(styles.formula_fonts(css, "abc"))
-    assert faces.count("@font-face") == 3
-    assert '"KaTeX_Main";font-weight:700;font-style:normal' in faces
-    assert '"KaTeX_Math";font-weight:400;font-style:italic' in faces
+@pytest.mark.parametrize(
+    "tex, markup",
+    [
+        (r"\bigl(x\bigr)^2", '<msup><mrow><mo minsize="1.2em" maxsize="1.2em">)</mo></mrow>'),
+        (r"\boxed{x}", '<mrow class="boxed"><mi>x</mi></mrow>'),
+        (r"\textcolor{#c8502f}{x}", '<mrow style="color:#FF0000;"><mi>x</mi></mrow>'),
+        (
+            r"\begin{aligned} a \\ & - \ln \textcolor{#2f6690}{x} \end{aligned}",
+            '<mo form="infix">−</mo><mo lspace="0" rspace="0.1667em">ln</mo><mrow style=',
+        ),
+    ],
+)
+def test_what_browsers_do_not_do_by_themselves(tex, markup):
+    assert markup in formulas.render(tex, True)
+
+
+@pytest.mark.parametrize(
+    "tex, texts",
+    [
+        ("a = b + c", ["a=", "b+", "c"]),
+        ("-a", ["−a"]),
+        (r"f(x) \le \frac{a + b}{2}", ["f(x)≤", "a+b2"]),
+        (r"\pi(y \mid x)", ["π(y∣", "x)"]),
+    ],
+)
+def test_a_line_breaks_behind_operators_and_not_behind_the_formula(tex, texts):
+    row = ElementTree.fromstring(formulas.render(tex, False))
+    assert ["".join(box.itertext()) for box in row] == texts
+    assert [box.get("class") for box in row] == [None] * (len(texts) - 1) + ["last"]
+    assert [box.tag for box in row[-1]] == ["mrow"]
+
+
+def cut(rule):
+    return TTFont(io.BytesIO(base64.b64decode(rule.split("base64,")[1].split(")")[0])))
 
 
 def test_font_is_cut_to_the_characters():
-    [path] = katex.KATEX.glob("fonts/KaTeX_Math-Italic.woff")
-    rule = fonts.face(path, "xyσ–", "KaTeX_Math", 400, "italic")
-    with TTFont(io.BytesIO(base64.b64decode(rule.split("base64,")[1].split(")")[0]))) as font:
+    with TTFont(formulas.FONT) as font:
+        rule = fonts.face(font, "xyσ蛋", "F", 400, "italic")
+    assert rule.startswith('@font-face{font-family:"F";font-weight:400;font-style:italic;src:url(')
+    with cut(rule) as font:
         assert set(font.getBestCmap()) == {ord(character) for character in "xyσ"}
-    assert len(rule) < path.stat().st_size / 4
-    assert fonts.face(path, "–", "KaTeX_Math", 400, "italic") == ""
+    assert len(rule) < formulas.FONT.stat().st_size / 100
+    with TTFont(formulas.FONT) as font:
+        assert fonts.face(font, "蛋", "F", 400, "italic") == ""
+
+
+def test_font_of_the_formulas():
+    tex = r"y' = \sqrt{h}\bigl(\mathrm{E}\bigr)"
+    with cut(formulas.face(["text", f"<p>{formulas.render(tex, True)}</p>"])) as font:
+        # An exponent of its own, and letters that stand alone in italics.
+        assert set(map(chr, font.getBestCmap())) == set("y′=√h()E") | set("𝑦ℎ𝐸")
+        glyphs, widths, names = font["glyf"], font["hmtx"], font.getBestCmap()
+        assert glyphs[names[ord("′")]].yMax < 600, "the prime of a line of its own is higher"
+        table = font["MATH"].table.MathVariants
+        forms = dict(zip(table.VertGlyphCoverage.glyphs, table.VertGlyphConstruction, strict=True))
+        for sign, width in ("√", 640), ("(", 404):
+            forms_of_sign = forms[names[ord(sign)]].MathGlyphVariantRecord
+            assert len(forms_of_sign) == 4
+            assert max(widths[form.VariantGlyph][0] for form in forms_of_sign) == width
+
+
+def test_typeface_of_the_text_is_a_file_and_what_stands_in_has_its_widths(tmp_path):
+    own, stand_in = fonts.text_faces('p{font-family:"Book Mono"}', {"a"}, tmp_path / "fonts")
+    assert "url(fonts/mono.woff2)" in own and "font-display:swap" in own
+    # Six tenths of its size, as Courier.
+    assert 'local("Liberation Mono")' in stand_in and "size-adjust:100.0%" in stand_in
+    assert (
+        "OPEN FONT LICENSE" in next((tmp_path / "fonts").glob("*.txt")).read_text("utf-8").upper()
+    )
+    with TTFont(tmp_path / "fonts" / "mono.woff2") as font:
+        assert set(font.getBestCmap()) == {ord(letter) for letter in fonts.SAMPLE}
+        assert "fvar" not in font
+        # A font that was cut may not have the name of the whole one; it has its owner and licence.
+        names = {entry.nameID for entry in font["name"].names}
+        assert {0, 13} <= names and names.isdisjoint({1, 3, 4, 6, 16})
 
 
 @pytest.mark.parametrize(
@@ -87,10 +151,10 @@ def test_bundle_follows_imports_and_keeps_addresses(tmp_path):
     (tmp_path / "basic.css").write_text("p{x:url('file.png')}", encoding="utf-8")
     rules = '@import "../basic.css"; .a{b:url(pic.png);c:url("data:image/png,x")}'
     (tmp_path / "styles" / "theme.css").write_text(rules, encoding="utf-8")
-    css = styles.bundle([tmp_path / "styles" / "theme.css"], {"a"}, "", tmp_path)
+    css = styles.bundle([tmp_path / "styles" / "theme.css"], {"a"}, [], tmp_path)
     kept = 'p{x:url("./file.png")}\n.a{b:url(styles/pic.png);c:url("data:image/png,x")}\n'
     assert css.endswith(kept)
-    assert ".katex" not in css and "@font-face" not in css
+    assert "@font-face" not in css
 
 
 @pytest.mark.parametrize(
@@ -121,10 +185,10 @@ def test_a_change_of_what_is_no_longer_there_fails_the_build(tmp_path, monkeypat
         build(tmp_path, "T\n=\n\nText.\n", "website.changes")
 
 
-def test_a_formula_that_katex_cannot_parse_is_a_warning_with_its_place(tmp_path):
+def test_a_formula_that_cannot_be_shown_is_a_warning_with_its_place(tmp_path):
     text = "T\n=\n\nText.\n\nHere :math:`\\nonsense < 1`.\n"
-    warned, page = build(tmp_path, text, "website.katex")
-    assert "index.rst:6: WARNING: KaTeX parse error: Undefined control sequence" in warned
+    warned, page = build(tmp_path, text, "website.formulas")
+    assert r'index.rst:6: WARNING: 0: Unknown command "\nonsense". in \nonsense < 1' in warned
     assert r"<code>\nonsense &lt; 1</code>" in page and "<math" not in page
 
 
@@ -134,6 +198,18 @@ def test_a_mark_and_a_section_that_do_not_exist_are_warnings(tmp_path):
     found = re.findall(r"index\.rst: WARNING: neither .*(no-\w+)", warned)
     assert found == ["no-part", "no-mark"]
     assert "chapter-facts" not in page
+
+
+def test_a_way_has_the_order_of_the_book_or_the_numbers_of_its_pages():
+    given = {"a": {"hour": ["x", "y"], "models": 2}, "b": {"models": 1}, "c": {"hour": True}}
+    env = SimpleNamespace(
+        config=SimpleNamespace(root_doc="home"),
+        toctree_includes={"home": [*given]},
+        toc_secnumbers={},
+        metadata={page: {"course": course} for page, course in given.items()},
+    )
+    assert reading.pages_of(env, "hour") == [("a", "#x"), ("c", "")]
+    assert reading.pages_of(env, "models") == [("b", ""), ("a", "")]
 
 
 def test_other_names_for_what_does_not_exist_are_a_warning(tmp_path):

@@ -8,4 +8,4 @@
 // Back on a page, the browser scrolls to where the reader was: there, all heights must be true (book.css).
 if (performance.getEntriesByType("navigation")[0]?.type !== "navigate") document.documentElement.style.setProperty("--far", "visible");
 // The fonts inside the style sheet are read when a text first asks for them: too late for the first paint, and lines move.
-document.fonts.forEach((font) => font.load());
+document.fonts.forEach((font) => /STIX|Awesome/.test(font.family) && font.load());

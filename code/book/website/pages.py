@@ -9,7 +9,6 @@
 """
 
 import hashlib
-import html
 import re
 from pathlib import Path
 
@@ -58,7 +57,7 @@ NEEDED = {
     expected("/clipboard.min.js"): 'class="highlight"',
     expected("/copybutton.js"): 'class="highlight"',
     expected("/design-tabs.js"): "sd-tab-set",
-    expected("/formulas.js"): 'class="katex-display"',
+    expected("/formulas.js"): 'class="formula"',
     expected("/live.js"): 'class="kl2dpo-live"',
 }
 # Its lines are used at once by the scripts below it, and shorter than a request for it.
@@ -82,8 +81,7 @@ def finish(app, exception):
     if not sheets:
         return  # no page was written anew
     known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
-    characters = set(html.unescape("".join(pages.values())))
-    css = styles.bundle(sheets, known, characters, static)
+    css = styles.bundle(sheets, known, pages.values(), static)
     (static / SHEET).write_text(css, encoding="utf-8")
     version = hashlib.sha256(css.encode()).hexdigest()[:8]
     for path, page in pages.items():

@@ -19,7 +19,7 @@ from sphinx import addnodes
 from sphinx.util import logging
 from sphinx_exercise.nodes import solution_node
 
-from website import katex
+from website import formulas
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ def text(node):
     if isinstance(node, nodes.Text):
         return node.astext()
     if isinstance(node, nodes.math):
-        markup = re.search("<math.*</math>", katex.render(node.astext(), False), re.DOTALL)
-        return line(ElementTree.fromstring(markup[0]))
+        return line(ElementTree.fromstring(formulas.render(node.astext(), False)))
     # A reference without words of its own, which is not resolved yet, has a label in their place.
     label = isinstance(node, addnodes.pending_xref) and not node["refexplicit"]
     if isinstance(node, UNQUOTED) or "slug" in node or (label and node["refdomain"] != "py"):

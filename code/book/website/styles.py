@@ -1,11 +1,13 @@
 """One style sheet for the whole site, of the rules that can apply on some page."""
 
+import html
 import re
 from itertools import pairwise
 
 import tinycss2
+from fontTools.ttLib import TTFont
 
-from website import fonts, katex
+from website import fonts, formulas
 from website.changes import expected, met
 
 # Built from parts in bootstrap.js, so that no page and no script has the whole name.
@@ -16,8 +18,8 @@ RULES_ONLY = {"skip_comments": True, "skip_whitespace": True}
 def words(pages, scripts):
     """Every class and id that a page has, and every word of a script, which may add it to one."""
     found = {TOOLTIP}
-    for html in pages:
-        for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", html, flags=re.DOTALL):
+    for page in pages:
+        for _, value in re.findall(r"\b(?:class|id)=([\"'])(.*?)\1", page, flags=re.DOTALL):
             found.update(value.split())
     for script in scripts:
         found.update(re.findall(r"[\w-]+", script))
@@ -84,27 +86,15 @@ def icons(css, webfonts):
     named = {character for character in css if "\ue000" <= character <= "\uf8ff"}
     files = ("solid-900", "Free"), ("regular-400", "Free"), ("brands-400", "Brands")
     for file, kind in files if named else ():
-        path, family = webfonts / f"fa-{file}.ttf", f"Font Awesome 6 {kind}"
-        yield fonts.face(path, named, family, file[-3:], "normal")
+        with TTFont(webfonts / f"fa-{file}.ttf", recalcTimestamp=False) as font:
+            yield fonts.face(font, named, f"Font Awesome 6 {kind}", file[-3:], "normal")
 
 
-def formula_fonts(css, characters):
-    """The fonts that KaTeX's rules ask for; a rule without a family means the main one."""
-    asked = set()
-    for block in re.findall(r"\{([^{}]*)\}", css):
-        family = re.search(r"KaTeX_\w+", block)
-        variants = re.findall(r"font-(?:weight|style): *(700|italic)", block)
-        if family or variants:
-            asked.add((family[0] if family else "KaTeX_Main", *sorted(variants)))
-    for path, family, weight, style in katex.fonts():
-        if (family, *sorted({str(weight), style} - {"400", "normal"})) in asked:
-            yield fonts.face(path, characters, family, weight, style)
-
-
-def bundle(sheets, known, characters, static):
+def bundle(sheets, known, pages, static):
     """The text of the one style sheet, which lies in the folder `static`."""
-    formulas = "".join(purge(read(katex.KATEX / "katex.min.css", katex.KATEX), known))
     theme = "".join(rule for sheet in sheets for rule in purge(read(sheet, static), known))
     met[TOOLTIP] += theme.count(TOOLTIP)
     glyphs = icons(theme, static / "vendor" / "fontawesome" / "webfonts")
-    return "".join([*formula_fonts(formulas, characters), *glyphs, formulas, theme])
+    characters = set(html.unescape("".join(pages)))
+    text = fonts.text_faces(theme, characters, static / "fonts")
+    return "".join([formulas.face(pages), *glyphs, *text, theme])

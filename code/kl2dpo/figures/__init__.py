@@ -11,11 +11,13 @@ from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+from kl2dpo.figures import diagrams
 from kl2dpo.figures._compile import stored
 from kl2dpo.figures._live import choice, count, live, slide, switch
 from kl2dpo.figures._svg import to_svg
 
-__all__ = ["choice", "count", "live", "slide", "stored", "switch", "triangle", "use_book_style"]
+__all__ = ["choice", "count", "diagrams", "live", "slide", "stored", "switch", "triangle"]
+__all__ += ["use_book_style"]
 
 
 def _to_outputs(figure, **_):

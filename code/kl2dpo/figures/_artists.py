@@ -13,12 +13,10 @@ from matplotlib.patches import Polygon
 from matplotlib.text import Annotation, Text
 
 from kl2dpo._checks import refuse
-from kl2dpo.figures._svg import to_svg
+from kl2dpo.figures._svg import in_colours_of_page, to_svg
 from kl2dpo.figures._words import segments, written
 
 SVG = "{http://www.w3.org/2000/svg}"
-# The colours of the style have a twin for dark pages (live.css).
-COLOURS = ["2f6690", "c8502f", "3a7d44", "a87b00", "7a4f9a", "6b7280"]
 
 
 def describe(program, figure, axes, artist, es):
@@ -199,11 +197,7 @@ def _themed(svg, name):
     """The drawing in the colours and the font of the page around it, with identifiers of its own."""
     mathtext = re.search(r"<!-- (.*?) -->", svg)
     refuse(mathtext, "a text", mathtext and repr(mathtext[1]), "no mathtext, but letters such as β")
-    svg = re.sub(r"#(?:1f2937|4b5563|000000)\b", "currentColor", svg)
-    svg = svg.replace("stroke: #e5e7eb", "stroke: currentColor; stroke-opacity: 0.15")
-    svg = svg.replace("#ffffff", "var(--live-ground, #fff)")
-    for k, colour in enumerate(COLOURS):
-        svg = svg.replace(f"#{colour}", f"var(--live-{k}, #{colour})")
+    svg = in_colours_of_page(svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg).replace("xlink:href", "href")
     # Matplotlib's rule for all elements would hold for the whole page.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)

@@ -39,6 +39,7 @@ class _Input:
     def __post_init__(self):
         name = f"the input {self.label!r}"
         refuse(not isinstance(self.symbol, sp.Symbol), name, repr(self.symbol), "a symbol of SymPy")
+        refuse(not self.label.strip(), f"the label of {self.symbol}", repr(self.label), "its name")
         low = as_number(f"low of {name}", self.low, *[(">", 0)] * self.log)
         high = as_number(f"high of {name}", self.high, (">", low))
         step = as_number(f"step of {name}", self.step, (">", 0))
@@ -194,12 +195,13 @@ def live(
     state : dict, optional
         Symbols that only maps change, with their start.
     play, push : dict, optional
-        Text of a button, and the map {symbol: its next value} that it repeats, or does once.
+        Text of a button, a verb, and the map {symbol: its next value} that it repeats, or does
+        once. *Rewind* undoes all maps and keeps what the reader has chosen.
     settle : dict, optional
         Symbol: (start, next value). This map is run to rest on every change; without rest the
         symbols are NaN.
     drag : dict, optional
-        Artist with one point: the symbols of the `slide` of its x and of its y, or None.
+        Artist with one point: the symbols of the `slide` that its x and its y depend on, or None.
     shown : dict, optional
         Artist: the condition under which it is there.
     notes, domain : dict, optional
@@ -285,6 +287,9 @@ def live(
         refuse(not isinstance(x, list) or len(x) != 1, "drag", artist, "a line of one point")
         odd = [s for s in pair if s is not None and s not in slides]
         refuse(bool(odd), "drag", odd[:1], "the symbols of slides, which keys move too")
+        for [slot], s in zip((part["x"], part["y"]), pair):
+            still = s is not None and s not in program.outputs[slot].free_symbols
+            refuse(still, "drag", s, "a symbol that its place depends on")
         drags.append([[p for _, p in parts].index(part), *map(slides.get, pair)])
 
     formulas = program.javascript  # refuses more than NumPy does
@@ -341,13 +346,16 @@ def _page(name, drawing, alt, sentence, told, groups, play, push, script):
         fold = f"<details>{fold}</details>\n"
         controls += fold if label else fields
     buttons = ""
-    for kind, sign, labels in [("play", "▶\ufe0e ", play), ("push", "", push)]:
-        for label in map(html.escape, labels):
-            buttons += f'<button type="button" data-{kind}="{label}">{sign}{label}</button>'
-    buttons += '<button type="button" data-to="step">Step</button>' * bool(play)
-    buttons += '<button type="button" data-to="start">Reset</button>'
+    for label in map(html.escape, play):
+        buttons += f'<button type="button" data-play="{label}">▶\ufe0e {label}</button>'
+        buttons += f'<button type="button" data-push="{label}">{label} one step</button>'
+    for label in map(html.escape, push):
+        buttons += f'<button type="button" data-push="{label}">{label}</button>'
+    maps = bool(play or push)
+    buttons += '<button type="button" data-to="mine">Rewind</button>' * maps
+    buttons += f'<button type="button" data-to="start">Reset{" all" * maps}</button>'
     # Room for the longest text, so that nothing below it moves.
-    notes = [len(text) for _, text in told] + [40] * bool(play or push)
+    notes = [len(text) for _, text in told] + [40] * maps
     room = [
         f"min-height: {1.5 * -(-n // 38)}em" for n in (len(sentence) + 4, max(notes, default=0))
     ]

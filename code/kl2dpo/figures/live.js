@@ -40,9 +40,9 @@
       const { inputs, parts, axes } = spec;
       const calm = matchMedia("(prefers-reduced-motion: reduce)");
       let v = [...spec.start];
+      let mine = v; // what the reader has chosen, and the start of the rest
       let running, timer;
       let rested = {}; // where the map of `settle` came to rest, and on which values that depends
-      let last = maps[0];
       let note = "";
 
       const settled = (values) => {
@@ -75,6 +75,7 @@
         const there = (part.shown === null || out[part.shown]) && finite([...x, ...y, ...z]);
         const group = element[id];
         group.style.visibility = there ? "" : "hidden";
+        if (part.grip) part.grip.style.visibility = group.style.visibility;
         if (!there) return;
         const points = x.map((u, k) => [u, y[k]]);
         if (kind === "text") {
@@ -157,28 +158,42 @@
           return false;
         }
         places.filter((k) => k < fields.length).forEach(show);
-        return v.some((x, k) => Math.abs(x - before[k]) > 1e-7 * (1 + Math.abs(x)));
+        if (v.some((x, k) => Math.abs(x - before[k]) > 1e-7 * (1 + Math.abs(x)))) return true;
+        note = "At rest.";
+        return false;
       };
       const play = (map, button) => {
         pause();
         let left = KEEP;
+        const go = () => {
+          if (left--) return step(map);
+          note = `Paused after ${KEEP} steps.`;
+          return false;
+        };
         if (calm.matches) {
-          while (left-- && step(map));
+          while (go());
           return;
         }
         button.textContent = "❚❚ Pause";
         let shown = 0;
+        let text;
+        let same = 0; // pictures in which no number has changed: the longer, the more steps a picture
         const tick = (now) => {
           if (now - shown < 15) return (running = requestAnimationFrame(tick));
           shown = now;
-          running = step(map) && left-- ? requestAnimationFrame(tick) : undefined;
+          let going = true;
+          for (let k = 0; going && k <= same; k++) going = go();
+          running = going ? requestAnimationFrame(tick) : undefined;
           if (!running) pause();
           draw();
+          same = host.textContent === text ? same + 1 : 0;
+          text = host.textContent;
         };
         running = requestAnimationFrame(tick);
       };
 
       const change = (k, x) => {
+        mine = mine.map((u, j) => (j === k ? x : u));
         if (v[k] === x) return;
         v[k] = x;
         note = "";
@@ -195,15 +210,15 @@
         button.addEventListener("click", () => {
           const { play: name, push, to } = button.dataset;
           const going = running && button.textContent.startsWith("❚");
+          const map = maps.find(([label]) => label === (name ?? push));
+          pause();
           note = "";
-          if (name) last = maps.find(([label]) => label === name);
-          if (name && !going) play(last, button);
-          else {
-            pause();
-            if (to === "start") {
-              v = [...spec.start];
-              fields.forEach((_, k) => show(k));
-            } else if (!name) step(push ? maps.find(([label]) => label === push) : last);
+          if (name && !going) play(map, button);
+          if (push) step(map);
+          if (to) {
+            if (to === "start") mine = spec.start;
+            v = [...mine];
+            fields.forEach((_, k) => show(k));
           }
           draw();
         }),
@@ -213,12 +228,29 @@
         part.grip = document.createElementNS("http://www.w3.org/2000/svg", "circle");
         part.grip.setAttribute("r", 14);
         part.grip.setAttribute("class", "live-grip");
-        element[part.id].append(part.grip);
+        svg.append(part.grip); // above all that is drawn
+        const slots = [part.x[0], part.y[0]];
+        // The value of an input at which the point is nearest to u.
+        const seek = (k, slot, u) => {
+          const value = (x) => formulas(settled(v.map((y, j) => (j === k ? x : y))))[slot];
+          if (value(u) === u) return u;
+          let { low, high } = inputs[k];
+          const rises = value(high) > value(low);
+          for (let n = 0; n < 12; n++) {
+            const x = (low + high) / 2;
+            if (value(x) > u === rises) high = x;
+            else low = x;
+          }
+          return low;
+        };
+        if (places[1] === null) part.grip.style.cursor = "ew-resize";
         let from;
         const place = ({ clientX, clientY }) => {
           const { x, y } = new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
           return [x, y];
         };
+        // Or a finger would move the page; touch-action is not heeded everywhere in an SVG.
+        part.grip.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
         part.grip.addEventListener("pointerdown", (event) => {
           part.grip.setPointerCapture(event.pointerId);
           from = place(event).map((u, i) => u - part.grip.getAttribute(["cx", "cy"][i]));
@@ -228,7 +260,7 @@
           place(event).forEach((t, i) => {
             const k = places[i];
             if (k === null) return;
-            change(k, fit(k, back(axes[part.axes][i], t - from[i])));
+            change(k, fit(k, seek(k, slots[i], back(axes[part.axes][i], t - from[i]))));
             show(k);
           });
         });

@@ -5,4 +5,4 @@ const observer = new ResizeObserver((entries) => {
     else target.removeAttribute("tabindex");
   }
 });
-document.querySelectorAll(".katex-display").forEach((box) => observer.observe(box));
+document.querySelectorAll(".formula").forEach((box) => observer.observe(box));
