@@ -93,7 +93,7 @@ QUERIES = {
     "preferences are intransitive": "bradley-terry/the-model#circles",
     "margins growing forever": "dpo/limits#an-answer-that-always-wins",
     "memory": "appendix/questions#what-has-to-fit-in-memory",
-    "learning rate": "dpo/run#what-does-early-and-late",
+    "learning rate": "dpo/trl#rate-epochs-precision-memory",
     "chosen reward goes down": "dpo/limits#a-falling-chosen-reward",
     "loss is 0": "dpo/limits#loss-0-and-accuracy-1",
     "repeats itself": "appendix/questions#why-is-the-model-broken-or-repeats-itself-though-the-margin-grows",
