@@ -20,25 +20,30 @@ from fontTools.varLib import instancer
 # It remarks on the dates inside the fonts.
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
-# Of each typeface: the package, its files with the name, the style and the weights that each has on the site, and
-# what stands in: fonts of one width on most systems, and the mean width of a letter of SAMPLE there.
+# Of each typeface: the package; of each file on the site, what it is made from, its weight and its style (one weight a
+# file: Chromium prints a font with more as drawings); and what stands in, fonts of one width on most systems, with the
+# mean width of a letter of SAMPLE there.
 TEXT = {
     "Book Serif": (
         "fontpkg_source_serif_4",
         {
-            "SourceSerif4[opsz,wght].ttf": ("serif", "normal", (400, 600)),
-            "SourceSerif4-Italic[opsz,wght].ttf": ("serif-italic", "italic", (400, 400)),
+            "serif": ("SourceSerif4[opsz,wght].ttf", 400, "normal"),
+            "serif-bold": ("SourceSerif4[opsz,wght].ttf", 600, "normal"),
+            "serif-italic": ("SourceSerif4-Italic[opsz,wght].ttf", 400, "italic"),
         },
         (("Times New Roman", "Liberation Serif", "Tinos"), 0.414),
     ),
     "Book Sans": (
         "fontpkg_inter",
-        {"Inter[opsz,wght].ttf": ("sans", "normal", (400, 600))},
+        {
+            "sans": ("Inter[opsz,wght].ttf", 400, "normal"),
+            "sans-bold": ("Inter[opsz,wght].ttf", 600, "normal"),
+        },
         (("Arial", "Liberation Sans", "Arimo"), 0.468),
     ),
     "Book Mono": (
         "fontpkg_jetbrains_mono",
-        {"JetBrainsMono[wght].ttf": ("mono", "normal", (400, 400))},
+        {"mono": ("JetBrainsMono[wght].ttf", 400, "normal")},
         (("Courier New", "Liberation Mono", "Cousine"), 0.6),
     ),
 }
@@ -78,26 +83,26 @@ def face(font, characters, family, weight, style):
 def text_faces(css, characters, folder):
     """The rules of the typefaces that `css` names, for files in `folder`, and of what stands in."""
     for family in [family for family in TEXT if family in css]:
-        package, styles, stand_in = TEXT[family]
+        package, made, stand_in = TEXT[family]
         folder.mkdir(exist_ok=True)
         licence = files(package) / "LICENSE"
         (folder / f"{package}.txt").write_bytes(licence.read_bytes())
-        for file, (name, style, weights) in styles.items():
+        for name, (file, weight, style) in made.items():
             font = TTFont(files(package) / "files" / file, recalcTimestamp=False)
             features = ["ccmp", "kern", "mark", "tnum"]
             cut(font, characters | {*SAMPLE}, "woff2", layout_features=features)
-            axes = {"opsz": 14, "wght": weights}
+            axes = {"opsz": 14, "wght": weight}
             axes = {axis.axisTag: axes[axis.axisTag] for axis in font["fvar"].axes}
             instancer.instantiateVariableFont(font, axes, inplace=True)
             font.save(folder / f"{name}.woff2")
             yield rule(
                 family,
-                font_weight="{} {}".format(*weights),
+                font_weight=weight,
                 font_style=style,
                 font_display="swap",
                 src=f'url({folder.name}/{name}.woff2) format("woff2")',
             )
-            if style == "normal":
+            if (weight, style) == (400, "normal"):
                 yield scaled(f"{family} Stand-in", font, *stand_in)
 
 
