@@ -57,7 +57,7 @@ def parse(arguments):
     parser.add_argument(
         "--dataset", default="football", help="football, forest, or a file of pairs"
     )
-    parser.add_argument("--model", help="your model: a folder, or a name of the hub")
+    parser.add_argument("--model", help="your model, no adapter: a folder, or a name of the hub")
     parser.add_argument("--save", help="a new folder, for your trained model or its adapter")
     parser.add_argument("--adapter", action="store_true", help="train a LoRA adapter only")
     parser.add_argument("--beta", type=float, help="tightness of the leash")
@@ -77,6 +77,8 @@ def parse(arguments):
         parser.error(
             "--model and --save belong to a file of your own pairs, and all three together"
         )
+    if options.model and Path(options.model, "adapter_config.json").exists():
+        parser.error(f"--model {options.model} is an adapter: merge it into its model first")
     if options.save and Path(options.save).exists():
         parser.error(f"--save {options.save} exists already")
     kind = options.dataset
@@ -108,6 +110,8 @@ def read_pairs(path):
         for name in FIELDS:
             if not texts.get(name):
                 sys.exit(f"{here}: {name!r} is {'empty' if name in texts else 'missing'}")
+        if isinstance(row["prompt"], str) and row["prompt"].endswith(" "):
+            sys.exit(f"{here}: 'prompt' ends in a space, which belongs to the answers")
         if texts["chosen"] == texts["rejected"]:
             sys.exit(f"{here}: 'chosen' and 'rejected' are the same")
         rows.append({name: row[name] for name in FIELDS})
@@ -249,14 +253,14 @@ def main(arguments=None):
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(world, options, folder)
         trainer.train()
+    records = [record for record in trainer.state.log_history if "loss" in record]
+    good, first = True, trainer.accelerator.is_main_process
+    if options.log and first:
+        write_log(options.log, records)
     if options.save:
         trainer.save_model(options.save)
-    good = True
-    if trainer.accelerator.is_main_process:
-        records = [record for record in trainer.state.log_history if "loss" in record]
+    if first:
         print_log(records)
-        if options.log:
-            write_log(options.log, records)
         good = world.report(trainer.accelerator.unwrap_model(trainer.model), records, options)
     trainer.accelerator.end_training()
     return 0 if good else 1

@@ -443,7 +443,10 @@ class LogAudit(NamedTuple):
         if self.reference is None or self.moved is None:
             lines = ["β and the reference are not determined"]
         else:
-            lines = [f"β = {self.beta:.4f}, within {self.beta_error:.1e}"]
+            sure = f"within {self.beta_error:.1e}"
+            if not self.identities[1].holds:
+                sure = "by records that do not agree"
+            lines = [f"β = {self.beta:.4f}, {sure}"]
             for side, ref, moved in zip(("chosen", "rejected"), self.reference, self.moved):
                 way = f"log-ratio {moved[0]:.2f} in the first record, {moved[-1]:.2f} in the last"
                 lines.append(f"{side}: reference {ref:.4f}, {way}")

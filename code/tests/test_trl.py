@@ -607,7 +607,8 @@ GOOD = {"prompt": "Who wins ?", "chosen": " Albion", "rejected": " Borough"}
         (GOOD | {"chosen": [{"role": "assistant"}]}, "line 2: found .* expected a pair in JSON"),
         ("{'prompt': 1}", "line 2: found .* expected a pair in JSON"),
         ("", "line 2: found '', expected a pair in JSON"),
-        (GOOD | {"prompt": "Who wins ? " * 4}, "line 2: the prompt has --max-length 12 tokens"),
+        (GOOD | {"prompt": "Who wins ? "}, "line 2: 'prompt' ends in a space, which belongs to"),
+        (GOOD | {"prompt": "Who wins ?" + " Who wins ?" * 3}, "line 2: the prompt has --max-length"),
     ],
 )
 def test_a_bad_pair_is_named_by_its_line(bad, message, example, own_model, tmp_path):
@@ -628,3 +629,7 @@ def test_options_that_do_not_fit(example, own_model, tmp_path, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit, match="--batch is 5, expected a multiple of"):
         example.main([*good, "--accumulate", "2"])
+    (own_model / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        example.main(good)
+    assert "is an adapter: merge it into its model first" in capsys.readouterr().err

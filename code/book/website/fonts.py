@@ -71,12 +71,12 @@ def rule(family, **descriptors):
 
 def face(font, characters, family, weight, style):
     """The rule with the font in it, with these characters only; nothing if it has none of them."""
-    if not cut(font, characters, "woff"):
+    if not cut(font, characters, "woff2"):
         return ""
     file = io.BytesIO()
     font.save(file)
-    source = f"url(data:font/woff;base64,{base64.b64encode(file.getvalue()).decode()})"
-    source += ' format("woff")'
+    source = f"url(data:font/woff2;base64,{base64.b64encode(file.getvalue()).decode()})"
+    source += ' format("woff2")'
     return rule(family, font_weight=weight, font_style=style, src=source)
 
 
