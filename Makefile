@@ -45,10 +45,10 @@ serve: book
 test: book
 	$(BIN)/python -m pytest
 
-# The notebooks by themselves: nbval would measure in their kernels too, and hangs.
+# The notebooks by themselves: nbval would measure in their kernels too, and hangs. Tests need no order, as cells do.
 coverage: book
 	$(BIN)/python -m pytest chapters
-	COVERAGE_FILE=_build/.coverage $(BIN)/python -m pytest --cov --cov-config=code/pyproject.toml code/kl2dpo code/tests
+	COVERAGE_FILE=_build/.coverage $(BIN)/python -m pytest --dist worksteal --cov --cov-config=code/pyproject.toml code/kl2dpo code/tests
 
 # Neither notebooks nor workers: that environment has pytest and what TRL needs.
 test-trl: _build/trl/.installed
