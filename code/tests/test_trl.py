@@ -608,7 +608,10 @@ GOOD = {"prompt": "Who wins ?", "chosen": " Albion", "rejected": " Borough"}
         ("{'prompt': 1}", "line 2: found .* expected a pair in JSON"),
         ("", "line 2: found '', expected a pair in JSON"),
         (GOOD | {"prompt": "Who wins ? "}, "line 2: 'prompt' ends in a space, which belongs to"),
-        (GOOD | {"prompt": "Who wins ?" + " Who wins ?" * 3}, "line 2: the prompt has --max-length"),
+        (
+            GOOD | {"prompt": "Who wins ?" + " Who wins ?" * 3},
+            "line 2: the prompt has --max-length",
+        ),
     ],
 )
 def test_a_bad_pair_is_named_by_its_line(bad, message, example, own_model, tmp_path):
