@@ -2,9 +2,9 @@
 
 Those of formulas and icons are inside its style sheet: Firefox refuses a font from the folder above
 a page that is opened as a file, and a formula without its font cannot be read. Those of the text
-are files that no page waits for: one that does not come within a blink is kept for the next page,
-and in its place stands a font of the system, scaled to its widths. So nothing moves. (Asked for
-ahead, they made the first view of a phone 0.3 to 0.5 seconds later.)
+are files, asked for early (templates/layout.html), that no page waits for: one that does not come
+within a blink is kept for the next page, and in its place stands a font of the system, scaled to
+its widths. So nothing moves.
 
 A cut font may not have the name of the whole one (its licence, which lies beside it, says so).
 """
