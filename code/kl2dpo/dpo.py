@@ -66,9 +66,13 @@ def log_ratio_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
     >>> float(log_ratio_margin(-1.0, -3.0, -2.0, -2.0))
     2.0
     """
-    chosen, rejected, ref_chosen, ref_rejected = _as_arguments(locals()).values()
+    arguments = _as_arguments(locals())
     with np.errstate(over="ignore"):
-        return as_array("the margin", chosen - ref_chosen - (rejected - ref_rejected))[()]
+        return as_array("the margin", _margin(**arguments))[()]
+
+
+def _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
+    return policy_chosen - ref_chosen - (policy_rejected - ref_rejected)
 
 
 def _logistic(z, right=1.0, wrong=0.0):
@@ -277,7 +281,7 @@ def dpo_loss(
     >>> float(dpo_loss(-1.0, -3.0, -1.0, -3.0).round(6))
     0.693147
     """
-    h = policy_chosen - ref_chosen - (policy_rejected - ref_rejected)
+    h = _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     # Without smoothing, -ln sigmoid(beta h) and its slope; then the derivatives by both log-probabilities.
     loss, slope = _logistic(beta * h, 1 - label_smoothing, label_smoothing)
     return loss, beta * slope, -beta * slope
@@ -321,7 +325,7 @@ def robust_dpo_loss(
     >>> float(robust_dpo_loss(-1.0, -3.0, -1.0, -3.0, label_smoothing=0.1).round(6))
     0.693147
     """
-    h = policy_chosen - ref_chosen - (policy_rejected - ref_rejected)
+    h = _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     loss, slope = _logistic(beta * h, 1 - label_smoothing, -label_smoothing)
     slope = beta * slope / (1 - 2 * label_smoothing)
     return loss / (1 - 2 * label_smoothing), slope, -slope
@@ -360,7 +364,7 @@ def ipo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, tau=0.
     >>> float(ipo_loss(-1.0, -3.0, -1.0, -3.0, tau=0.5))
     1.0
     """
-    h = policy_chosen - ref_chosen - (policy_rejected - ref_rejected)
+    h = _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     gap = h - 1 / (2 * tau)
     return gap**2, 2 * gap, -2 * gap
 
@@ -397,7 +401,7 @@ def hinge_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, *, beta
     >>> float(hinge_loss(-1.0, -3.0, -1.5, -2.5, beta=0.5))
     0.5
     """
-    h = policy_chosen - ref_chosen - (policy_rejected - ref_rejected)
+    h = _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     slope = np.where(beta * h < 1, -beta, 0.0)  # 0 at the kink, which has no derivative
     return np.maximum(0, 1 - beta * h), slope, -slope
 

@@ -51,16 +51,16 @@ TEXT = {
 SAMPLE = "People read two answers of a language model and choose the better one."
 
 
-def cut(font, characters, flavor, **options):
+def cut(font, characters, **options):
     """Take all but these characters out of the font; False if it has none of them."""
-    options = subset.Options(flavor=flavor, hinting=False, notdef_outline=True, **options)
+    options = subset.Options(flavor="woff2", hinting=False, notdef_outline=True, **options)
     options.name_IDs = [0, 13, 14]  # its copyright and licence
     wanted = {ord(character) for character in characters} & set(font.getBestCmap())
     if wanted:
         subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=wanted)
         subsetter.subset(font)
-        font.flavor = flavor
+        font.flavor = "woff2"
     return bool(wanted)
 
 
@@ -72,7 +72,7 @@ def rule(family, **descriptors):
 
 def face(font, characters, family, weight, style):
     """The rule with the font in it, with these characters only; nothing if it has none of them."""
-    if not cut(font, characters, "woff2"):
+    if not cut(font, characters):
         return ""
     file = io.BytesIO()
     font.save(file)
@@ -91,7 +91,7 @@ def text_faces(css, characters, folder):
         for name, (file, weight, style) in made.items():
             font = TTFont(files(package) / "files" / file, recalcTimestamp=False)
             features = ["ccmp", "kern", "mark", "tnum"]
-            cut(font, characters | {*SAMPLE}, "woff2", layout_features=features)
+            cut(font, characters | {*SAMPLE}, layout_features=features)
             axes = {"opsz": 14, "wght": weight}
             axes = {axis.axisTag: axes[axis.axisTag] for axis in font["fvar"].axes}
             instancer.instantiateVariableFont(font, axes, inplace=True)
