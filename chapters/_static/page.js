@@ -18,7 +18,4 @@
   };
   addEventListener("hashchange", open);
   open();
-
-  // The theme makes code that scrolls a tab stop when the window changes: so also when a fold opens.
-  document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
 })();

@@ -217,7 +217,8 @@ QUERIES = {
 @pytest.fixture(scope="module")
 def engine():
     with MiniRacer() as engine:
-        engine.eval("const addEventListener = () => {};" + SCRIPT.read_text(encoding="utf-8"))
+        page = "const location = {}; class URLSearchParams { get() {} }"
+        engine.eval(page + SCRIPT.read_text(encoding="utf-8"))
         yield engine
 
 

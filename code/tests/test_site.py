@@ -138,6 +138,13 @@ def tab(chromium):
                 route.fulfill(path=SITE / path)
 
             page.route(ADDRESS + "**", answer)
+        goto = page.goto
+
+        def arrive(address):
+            goto(address)
+            page.locator("html[data-ready]").wait_for(state="attached")  # its scripts have run
+
+        page.goto = arrive
         yield page
 
 
@@ -374,6 +381,21 @@ def test_solution_opens_by_keyboard(tab, server):
     assert not text.is_visible()
     tab.keyboard.press("Enter")
     assert text.is_visible()
+
+
+def test_what_scrolls_sideways_is_a_tab_stop_and_nothing_else(tab, server):
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.goto(server + "chapters/dpo/dpo-loss.html")
+    tab.add_style_tag(content=EVERYTHING)
+    tab.evaluate(OPEN_FOLDS)
+    boxes = "[...document.querySelectorAll('.formula, main pre')]"
+    wide = f"{boxes}.filter(box => box.scrollWidth > box.clientWidth)"
+    stops = f"{boxes}.filter(box => box.tabIndex === 0)"
+    tab.wait_for_function(
+        f"[...{wide}, ...{stops}].every(box => {wide}.includes(box) && box.tabIndex === 0)"
+    )
+    kinds = tab.evaluate(f"{stops}.map(box => box.tagName)")
+    assert {*kinds} == {"PRE", "DIV"}
 
 
 def test_a_link_into_a_folded_solution_opens_it(tab, server):

@@ -65,6 +65,7 @@ server.listen(0, "localhost", async () => {
   tab.on("requestfailed", (request) => note(`failed: ${request.url()}`));
   for (const page of pages) {
     await tab.goto(root + page, { waitUntil: "load" });
+    await tab.waitForSelector("html[data-ready]");
     (await tab.evaluate(look)).forEach(note);
   }
   await tab.goto(`${root}search.html?q=KL散度`, { waitUntil: "load" });

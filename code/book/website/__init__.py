@@ -18,4 +18,4 @@ def setup(app):
     for part in (changes, formulas, outputs, figures, pages, search):
         part.setup(app)
     app.add_js_file(None, body=Path(__file__).with_name("early.js").read_text(encoding="utf-8"))
-    app.add_js_file("formulas.js")
+    app.add_js_file("tabstops.js")

@@ -1,6 +1,6 @@
 """The step after the build: pages that ask for little and show it at once.
 
-- one style sheet instead of a dozen (styles.py), and scripts that wait for the text
+- one style sheet instead of a dozen (styles.py), and scripts that wait for the first paint
 - only the scripts that a page needs
 - less markup in code
 - entries of the list of sources that a screen reader takes for entries of a list
@@ -57,12 +57,13 @@ NEEDED = {
     expected("/clipboard.min.js"): 'class="highlight"',
     expected("/copybutton.js"): 'class="highlight"',
     expected("/design-tabs.js"): "sd-tab-set",
-    expected("/formulas.js"): 'class="formula"',
     expected("/live.js"): 'class="kl2dpo-live"',
 }
 # Its lines are used at once by the scripts below it, and shorter than a request for it.
 INLINED = expected("/documentation_options.js")
 PRELOADED = expected('rel="preload"')
+# What the theme's script makes tab stops, and lays out all of the page for; instead of it, static/tabstops.js.
+TAB_STOPS = expected(r'\["pre"(?:,"[^"]*")*\]\.join\(", "\)')
 
 
 def finish(app, exception):
@@ -80,6 +81,9 @@ def finish(app, exception):
     sheets.pop(static / SHEET, None)
     if not sheets:
         return  # no page was written anew
+    theme = static / "scripts" / "pydata-sphinx-theme.js"
+    script = change(TAB_STOPS, '"#none"', theme.read_text(encoding="utf-8"))
+    theme.write_text(script, encoding="utf-8")
     known = styles.words(pages.values(), (path.read_text(encoding="utf-8") for path in scripts))
     css = styles.bundle(sheets, known, pages.values(), static)
     (static / SHEET).write_text(css, encoding="utf-8")
@@ -110,7 +114,7 @@ def tuned(page, folder, sheets, scripts):
         if attributes.get("name") == "viewport":
             return once("viewport", tag)
         if tag.startswith("<script"):
-            return script(tag, attributes["src"])
+            return script(attributes.get("src") or attributes["data-src"])
         if tag.startswith("<img"):
             return picture(tag, attributes)
         return tag
@@ -123,7 +127,7 @@ def tuned(page, folder, sheets, scripts):
     def file(address):
         return (folder / address.partition("?")[0]).resolve()
 
-    def script(tag, src):
+    def script(src):
         path = file(src)
         for end, mark in NEEDED.items():
             if path.as_posix().endswith(end):
@@ -134,7 +138,7 @@ def tuned(page, folder, sheets, scripts):
             met[INLINED] += 1
             return f"<script>{path.read_text(encoding='utf-8')}</script>\n"
         scripts[path] = None
-        return tag if "defer" in tag else tag.replace("<script", "<script defer", 1)
+        return f'<script data-src="{src}"></script>\n'  # early.js asks for it after the first paint
 
     def picture(tag, attributes):
         if "width" in attributes or "_images/" not in attributes["src"]:

@@ -69,13 +69,14 @@ function item(result) {
   return part;
 }
 
-addEventListener("DOMContentLoaded", () => {
-  const query = new URLSearchParams(location.search).get("q")?.trim();
-  if (!query) return;
+function show(query) {
   document.querySelectorAll("[name=q]").forEach((field) => { field.value = query; });
   const found = find(query).slice(0, SHOWN);
   const status = document.querySelector("[role=status]");
   const sentence = status.dataset[found.length ? "found" : "none"];
   status.textContent = sentence.replace("{number}", found.length).replace("{query}", () => query);
   document.getElementById("found").append(...found.map(item));
-});
+}
+
+const query = new URLSearchParams(location.search).get("q")?.trim();
+if (query) show(query);
