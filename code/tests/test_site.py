@@ -385,7 +385,7 @@ def test_solution_opens_by_keyboard(tab, server):
 
 def test_what_scrolls_sideways_is_a_tab_stop_and_nothing_else(tab, server):
     tab.set_viewport_size({"width": 360, "height": 740})
-    tab.goto(server + "chapters/dpo/dpo-loss.html")
+    tab.goto(server + "chapters/bradley-terry/policy-as-reward.html")
     tab.add_style_tag(content=EVERYTHING)
     tab.evaluate(OPEN_FOLDS)
     boxes = "[...document.querySelectorAll('.formula, main pre')]"
