@@ -224,8 +224,8 @@ def as_tables(shape="(n, n)", ties=None, **tables):
         expected = f"that of {name}, {first.shape}"
         refuse(x.shape != first.shape, other, f"of shape {x.shape}", expected)
     refuse(not any(map(np.any, arrays.values())), name, "all zero", "at least one comparison")
-    no_ties = [np.broadcast_to(0.0, first.shape)] * (ties is None)
-    return *arrays.values(), *no_ties
+    arrays.setdefault("ties", np.broadcast_to(0.0, first.shape))
+    return arrays.values()
 
 
 def covariates_of(covariates, shape):
