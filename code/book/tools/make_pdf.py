@@ -164,9 +164,13 @@ def join_tags(root):
         tag[NameObject("/K")] = kids
 
     join(tree.raw_get("/K"))
-    for tags in tree["/ParentTree"]["/Nums"][1::2]:
-        if isinstance(tags := tags.get_object(), list):
+    # The way back, from all that a page has, and from a link.
+    numbers = tree["/ParentTree"]["/Nums"]
+    for place, reference in enumerate(numbers[1::2]):
+        if isinstance(tags := reference.get_object(), list):
             tags[:] = [outer.get(tag.idnum, tag) for tag in tags]
+        else:
+            numbers[2 * place + 1] = outer.get(reference.idnum, reference)
 
 
 def add_bookmarks(pdf, headings):
