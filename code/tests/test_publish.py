@@ -410,6 +410,40 @@ def test_the_pdf_is_tagged_named_and_has_links_that_go_somewhere(pdf):
     assert "Search" not in text and "Next" not in text
 
 
+def test_each_tag_of_the_pdf_means_something_and_has_all_its_text(pdf):
+    assert b"/NonStruct" not in pdf.read_bytes()
+    tree = PdfReader(pdf).root_object["/StructTreeRoot"]
+    kinds, found = set(), []
+
+    def walk(tag, reference):
+        kinds.add(tag["/S"])
+        for kid in tag["/K"]:
+            part = kid.get_object()
+            if isinstance(part, int) or "/MCID" in part:
+                page = tag if isinstance(part, int) else part
+                number = part if isinstance(part, int) else part["/MCID"]
+                found.append((page.raw_get("/Pg").idnum, number, reference.idnum))
+            elif "/S" in part:
+                assert part.raw_get("/P") == reference
+                walk(part, kid)
+
+    walk(tree["/K"], tree.raw_get("/K"))
+    assert {"/Code", "/P", "/Figure"} <= kinds
+    # The way back, from each page.
+    tags = dict(zip(*(tree["/ParentTree"]["/Nums"][i::2] for i in (0, 1)), strict=True))
+    expected = [
+        (page.indirect_reference.idnum, number, tag.idnum)
+        for page in PdfReader(pdf).pages
+        for number, tag in enumerate(tags[page["/StructParents"]].get_object())
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_the_pdf_has_no_shade_at_the_edge_of_code(pdf):
+    assert b"/PatternType" not in pdf.read_bytes()
+    assert not any(page.images for page in PdfReader(pdf).pages)
+
+
 def test_no_page_of_the_pdf_is_empty_and_a_caption_is_below_its_figure(pdf):
     texts = [page.extract_text() for page in PdfReader(pdf).pages]
     assert all(len(text.split()) > 3 for text in texts), texts
