@@ -509,9 +509,9 @@ def win_rate(rewards, rivals, lengths=None, rival_lengths=None):
 def _as_chain(name, value):
     """Return `value` as a square matrix of transitions from which the end can be reached."""
     chain = as_probabilities(name, as_array(name, value, shape=("n_tokens", "n_tokens")), -1)
-    ends = np.zeros(len(chain))
-    for _ in chain:  # one more step back each time
-        ends = (chain[:, 0] + chain @ ends > 0) * 1.0
+    before, ends = np.ones(len(chain)), np.zeros(len(chain))
+    while not np.array_equal(before, ends):  # one more step back each time
+        before, ends = ends, (chain[:, 0] + chain @ ends > 0) * 1.0
     refuse(ends == 0, f"the way of {name} to the end from token ", ends, "a probability > 0")
     return chain
 
