@@ -52,9 +52,9 @@ class _Tokens(NamedTuple):
         shift = np.repeat(self.starts[rows] - taken.starts, taken.lengths)
         return taken._replace(cells=self.cells[np.arange(len(shift)) + shift])
 
-    def log_prob(self, log_policy):
-        """ln pi(response), the sum over its tokens."""
-        return np.add.reduceat(log_policy.ravel()[self.cells], self.starts)
+    def total(self, table):
+        """The sum of a table over the tokens of each response; of ln pi, that is ln pi(response)."""
+        return np.add.reduceat(table.ravel()[self.cells], self.starts)
 
     def gradient(self, log_policy, weights):
         """The sum of weights[k] times the gradient of ln pi(response k) by the logits."""
@@ -67,7 +67,7 @@ class _SoftmaxPolicy:
     """What the two policies share: logits with a softmax over the last axis."""
 
     parameters: np.ndarray
-    _cells: Any  # the flat index of each token's logit for its prompt, and where one is written
+    _answers: Any  # the tokens of responses, as if all were to prompt 0
 
     def copy(self):
         """A policy of its own with the same parameters."""
@@ -79,7 +79,7 @@ class _SoftmaxPolicy:
 
     def log_prob(self, prompts, responses):
         """Log-probability of each response to its prompt, the sum over its tokens, shape (m,)."""
-        return self._tokens(prompts, responses).log_prob(log_softmax(self.parameters))
+        return self._tokens(prompts, responses).total(log_softmax(self.parameters))
 
     def gradient(self, prompts, responses, weights):
         r"""The sum of weights[k] times the gradient of ln pi(responses[k] | prompts[k]).
@@ -94,7 +94,7 @@ class _SoftmaxPolicy:
 
     def lengths(self, responses):
         """Number of written tokens of each response, an end token included, shape (m,)."""
-        return self._cells("responses", responses, "m")[1].sum(axis=1)
+        return self._answers("responses", responses, "m").lengths
 
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
@@ -109,9 +109,9 @@ class _SoftmaxPolicy:
 
     def _tokens(self, prompts, responses, name="responses"):
         prompts = self._as_prompts(prompts)
-        cells, written = self._cells(name, responses, len(prompts))
-        cells = cells + self.parameters[0].size * prompts[:, None]
-        return _Tokens(cells[written], written.sum(axis=1))
+        tokens = self._answers(name, responses, len(prompts))
+        shift = self.parameters[0].size * np.repeat(prompts, tokens.lengths)
+        return tokens._replace(cells=tokens.cells + shift)
 
     def _as_prompts(self, prompts):
         return as_indices("prompts", prompts, ("m",), len(self.parameters))
@@ -151,9 +151,9 @@ class TabularPolicy(_SoftmaxPolicy):
         prompts = self._as_prompts(prompts)
         return _draw(_ends(self.probabilities()), prompts, rng.random(len(prompts)))
 
-    def _cells(self, name, responses, m):
-        cells = as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
-        return cells, np.ones(cells.shape, dtype=bool)
+    def _answers(self, name, responses, m):
+        cells = as_indices(name, responses, (m,), self.parameters.shape[1])
+        return _Tokens(cells, np.ones_like(cells))
 
 
 class BigramPolicy(_SoftmaxPolicy):
@@ -220,10 +220,8 @@ class BigramPolicy(_SoftmaxPolicy):
         grid = np.indices((n_tokens,) * self.max_length).reshape(self.max_length, -1).T
         return grid[np.all((grid == 0) | _written(grid), axis=1)]
 
-    def _cells(self, name, responses, m):
-        n_tokens = self.parameters.shape[1]
-        last, responses, written = as_bigrams(name, responses, (m, self.max_length), n_tokens)
-        return n_tokens * last + responses, written
+    def _answers(self, name, responses, m):
+        return as_bigrams(name, responses, (m, self.max_length), self.parameters.shape[1])
 
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,).
@@ -407,7 +405,7 @@ class _Data(NamedTuple):
 
     def evaluate(self, log_policy):
         """Log-probabilities under a policy, losses and slopes."""
-        logps = as_array("log_prob", self.tokens.log_prob(log_policy)).reshape(2, -1)
+        logps = as_array("log_prob", self.tokens.total(log_policy)).reshape(2, -1)
         given = self.given | {"policy_chosen": logps[0], "policy_rejected": logps[1]}
         return logps, *dpo.loss_and_gradient(self.loss, **given)
 
@@ -461,7 +459,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
     sides = [policy._tokens(prompts, *side) for side in zip(responses, ("chosen", "rejected"))]
     tokens = _Tokens(*map(np.concatenate, zip(*sides)))
     models = [log_softmax(model.parameters) for model in (policy, reference)]
-    now, ref = (tokens.log_prob(model).reshape(2, -1) for model in models)
+    now, ref = (tokens.total(model).reshape(2, -1) for model in models)
     m = len(now[0])
     counts = np.ones(m) if counts is None else as_array("counts", counts, (">=", 0), shape=(m,))
     with np.errstate(over="ignore"):
@@ -501,11 +499,14 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
 
 
 def as_bigrams(name, value, shape, n_tokens):
-    """The last and the next token at each place of the responses, and where one is written."""
+    """The written tokens of the responses: of each one, n_tokens times the last one, plus it."""
     responses = as_indices(name, value, shape, n_tokens)
     written = _written(responses)
     refuse((responses != 0) & ~written, name, responses, "0 after the end")
-    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
+    tokens = _Tokens(responses[written], written.sum(axis=1))
+    last = np.roll(tokens.cells, 1)
+    last[tokens.starts] = 0
+    return tokens._replace(cells=n_tokens * last + tokens.cells)
 
 
 def _written(responses):
