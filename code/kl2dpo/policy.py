@@ -54,7 +54,7 @@ class _Tokens(NamedTuple):
 
     def total(self, table):
         """The sum of a table over the tokens of each response; of ln pi, that is ln pi(response)."""
-        return np.add.reduceat(table.ravel()[self.cells], self.starts)
+        return np.add.reduceat(table.take(self.cells), self.starts)
 
     def gradient(self, log_policy, weights):
         """The sum of weights[k] times the gradient of ln pi(response k) by the logits."""
