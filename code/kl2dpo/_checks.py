@@ -31,11 +31,12 @@ def as_array(name, value, *bounds, shape=None, masked=False):
         array = np.ma.filled(value, np.nan)  # the data of any array; a masked entry is no number
         if array.dtype.kind not in "biufO":
             raise TypeError
-        array = np.asarray(array - 0, dtype=float)  # of objects, texts and None fail here
+        numbers = array - 0 if array.dtype.kind == "O" else array  # texts and None fail here
+        array = np.array(numbers, dtype=float)
     except Exception:  # whatever an object's own __array__ raises
         raise ValueError(f"{name} is {reprlib.repr(value)}, expected real numbers") from None
     refuse(not array.size, name, f"empty, of shape {array.shape}", "at least one number")
-    good = np.isfinite(array) | (masked & (array == -np.inf))
+    good = np.isfinite(array) | (masked and array == -np.inf)
     refuse(~good, name, array, "a finite number" + masked * " or -inf")
     for sign, limit in bounds:
         refuse(~_HOLDS[sign](array, limit), name, array, f"a number {sign} {limit}")
@@ -61,9 +62,10 @@ def as_count(name, value, at_least=1):
 
 def as_indices(name, value, shape, below):
     """Return `value` as an array of integers from 0 to below - 1, of this shape."""
-    indices = as_array(name, value, (">=", 0), ("<", below), shape=shape)
-    refuse(indices % 1 != 0, name, indices, "an integer")
-    return indices.astype(np.intp)
+    array = as_array(name, value, (">=", 0), ("<", below), shape=shape)
+    indices = array.astype(np.intp)
+    refuse(indices != array, name, array, "an integer")
+    return indices
 
 
 def as_shaped(name, value, shape, *bounds):

@@ -65,11 +65,10 @@ def count_features(responses, labels):
            [1., 0., 1.]])
     """
     labels = as_indices("labels", labels, ("n_tokens", "n_tokens"), np.inf)
-    last, responses, written = as_bigrams("responses", responses, ("m", "max_length"), len(labels))
-    m, n_features = len(responses), int(labels.max()) + 1
-    cells = labels[last, responses] + n_features * np.arange(m)[:, None]
-    counts = np.bincount(cells[written], minlength=m * n_features)
-    return counts.reshape(m, n_features).astype(float)
+    tokens = as_bigrams("responses", responses, ("m", "max_length"), len(labels))
+    m, n_features = len(tokens.lengths), int(labels.max()) + 1
+    cells = labels.ravel()[tokens.cells] + n_features * np.repeat(np.arange(m), tokens.lengths)
+    return np.bincount(cells, minlength=m * n_features).reshape(m, n_features).astype(float)
 
 
 def response_totals(responses, table):
@@ -99,8 +98,7 @@ def response_totals(responses, table):
     array([-2., -4.])
     """
     table = as_array("table", table, shape=("n_tokens", "n_tokens"))
-    last, responses, written = as_bigrams("responses", responses, ("m", "max_length"), len(table))
-    return np.sum(table[last, responses] * written, axis=1)
+    return as_bigrams("responses", responses, ("m", "max_length"), len(table)).total(table)
 
 
 def labelled_pairs(first, second, reward, rng):
@@ -137,7 +135,7 @@ def labelled_pairs(first, second, reward, rng):
     first, second = np.asarray(first), np.asarray(second)
     refuse(first.shape != second.shape, "the shape of second", second.shape, first.shape)
     wins = (rng.random(len(first)) < win_probability(*rewards))[:, None]
-    chosen, rejected = np.where(wins, [first, second], [second, first])
+    chosen, rejected = np.where(wins, first, second), np.where(wins, second, first)
     return PreferencePairs(np.zeros(len(first), int), chosen, rejected)
 
 
@@ -509,9 +507,9 @@ def win_rate(rewards, rivals, lengths=None, rival_lengths=None):
 def _as_chain(name, value):
     """Return `value` as a square matrix of transitions from which the end can be reached."""
     chain = as_probabilities(name, as_array(name, value, shape=("n_tokens", "n_tokens")), -1)
-    ends = np.zeros(len(chain))
-    for _ in chain:  # one more step back each time
-        ends = (chain[:, 0] + chain @ ends > 0) * 1.0
+    before, ends = np.ones(len(chain)), np.zeros(len(chain))
+    while not np.array_equal(before, ends):  # one more step back each time
+        before, ends = ends, (chain[:, 0] + chain @ ends > 0) * 1.0
     refuse(ends == 0, f"the way of {name} to the end from token ", ends, "a probability > 0")
     return chain
 

@@ -35,21 +35,26 @@ class PreferencePairs(NamedTuple):
     counts: np.ndarray | None = None
 
 
-class _Tokens:
-    """The written tokens of responses, one after the other: the flat index of each one's logit."""
+class _Tokens(NamedTuple):
+    """The written tokens of responses, one after the other."""
 
-    def __init__(self, cells, written):
-        self.table = cells, written
-        self.cells, self.lengths = cells[written], written.sum(axis=1)
-        self.starts = np.cumsum(self.lengths) - self.lengths
+    cells: np.ndarray  # the flat index of each token's logit
+    lengths: np.ndarray  # of the responses
+
+    @property
+    def starts(self):
+        """Where each response begins."""
+        return np.cumsum(self.lengths) - self.lengths
 
     def take(self, rows):
         """The tokens of some of the responses."""
-        return _Tokens(*(part[rows] for part in self.table))
+        taken = self._replace(lengths=self.lengths[rows])
+        shift = np.repeat(self.starts[rows] - taken.starts, taken.lengths)
+        return taken._replace(cells=self.cells[np.arange(len(shift)) + shift])
 
-    def log_prob(self, log_policy):
-        """ln pi(response), the sum over its tokens."""
-        return np.add.reduceat(log_policy.ravel()[self.cells], self.starts)
+    def total(self, table):
+        """The sum of a table over the tokens of each response; of ln pi, that is ln pi(response)."""
+        return np.add.reduceat(table.take(self.cells), self.starts)
 
     def gradient(self, log_policy, weights):
         """The sum of weights[k] times the gradient of ln pi(response k) by the logits."""
@@ -62,7 +67,7 @@ class _SoftmaxPolicy:
     """What the two policies share: logits with a softmax over the last axis."""
 
     parameters: np.ndarray
-    _cells: Any  # the flat index of each token's logit for its prompt, and where one is written
+    _answers: Any  # the tokens of responses, as if all were to prompt 0
 
     def copy(self):
         """A policy of its own with the same parameters."""
@@ -74,7 +79,7 @@ class _SoftmaxPolicy:
 
     def log_prob(self, prompts, responses):
         """Log-probability of each response to its prompt, the sum over its tokens, shape (m,)."""
-        return self._tokens(prompts, responses).log_prob(log_softmax(self.parameters))
+        return self._tokens(prompts, responses).total(log_softmax(self.parameters))
 
     def gradient(self, prompts, responses, weights):
         r"""The sum of weights[k] times the gradient of ln pi(responses[k] | prompts[k]).
@@ -89,7 +94,7 @@ class _SoftmaxPolicy:
 
     def lengths(self, responses):
         """Number of written tokens of each response, an end token included, shape (m,)."""
-        return self._cells("responses", responses, "m")[1].sum(axis=1)
+        return self._answers("responses", responses, "m").lengths
 
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,)."""
@@ -104,9 +109,9 @@ class _SoftmaxPolicy:
 
     def _tokens(self, prompts, responses, name="responses"):
         prompts = self._as_prompts(prompts)
-        cells, written = self._cells(name, responses, len(prompts))
-        cells = cells + self.parameters[0].size * prompts[:, None]
-        return _Tokens(cells, written)
+        tokens = self._answers(name, responses, len(prompts))
+        shift = self.parameters[0].size * np.repeat(prompts, tokens.lengths)
+        return tokens._replace(cells=tokens.cells + shift)
 
     def _as_prompts(self, prompts):
         return as_indices("prompts", prompts, ("m",), len(self.parameters))
@@ -144,11 +149,11 @@ class TabularPolicy(_SoftmaxPolicy):
     def sample(self, prompts, rng):
         """A response to each prompt, drawn with the generator `rng`, shape (m,)."""
         prompts = self._as_prompts(prompts)
-        return _draw(self.probabilities(), prompts, rng.random(len(prompts)))
+        return _draw(_ends(self.probabilities()), prompts, rng.random(len(prompts)))
 
-    def _cells(self, name, responses, m):
-        cells = as_indices(name, responses, (m,), self.parameters.shape[1])[:, None]
-        return cells, np.ones(cells.shape, dtype=bool)
+    def _answers(self, name, responses, m):
+        cells = as_indices(name, responses, (m,), self.parameters.shape[1])
+        return _Tokens(cells, np.ones_like(cells))
 
 
 class BigramPolicy(_SoftmaxPolicy):
@@ -199,13 +204,13 @@ class BigramPolicy(_SoftmaxPolicy):
         """A response to each prompt, drawn with the generator `rng`, shape (m, max_length)."""
         prompts = self._as_prompts(prompts)
         n_tokens = self.parameters.shape[1]
-        probabilities = self.probabilities().reshape(-1, n_tokens)
+        ends = _ends(self.probabilities().reshape(-1, n_tokens))
         responses = np.zeros((len(prompts), self.max_length), dtype=np.int64)
         going = np.arange(len(prompts))
         for t in range(self.max_length):  # the column before the first is the last, still all 0
             u = rng.random(len(prompts))  # one for each response, so that equal seeds stay in step
             rows = n_tokens * prompts[going] + responses[going, t - 1]
-            responses[going, t] = _draw(probabilities, rows, u[going])
+            responses[going, t] = _draw(ends, rows, u[going])
             going = going[responses[going, t] != 0]
         return responses
 
@@ -215,10 +220,8 @@ class BigramPolicy(_SoftmaxPolicy):
         grid = np.indices((n_tokens,) * self.max_length).reshape(self.max_length, -1).T
         return grid[np.all((grid == 0) | _written(grid), axis=1)]
 
-    def _cells(self, name, responses, m):
-        n_tokens = self.parameters.shape[1]
-        last, responses, written = as_bigrams(name, responses, (m, self.max_length), n_tokens)
-        return n_tokens * last + responses, written
+    def _answers(self, name, responses, m):
+        return as_bigrams(name, responses, (m, self.max_length), self.parameters.shape[1])
 
     def kl_from(self, reference):
         """KL(policy || reference) for each prompt, exact, in nats, shape (n_prompts,).
@@ -227,13 +230,13 @@ class BigramPolicy(_SoftmaxPolicy):
         the policy comes to write it.
         """
         steps, move = super().kl_from(reference), np.exp(log_softmax(self.parameters))
-        at, total = np.zeros_like(steps), np.zeros(len(steps))
+        at, visits = np.zeros_like(steps), np.zeros_like(steps)
         at[:, 0] = 1.0
         for _ in range(self.max_length):
-            total += np.sum(at * steps, axis=1)
+            visits += at
             at = np.einsum("xl,xln->xn", at, move)
             at[:, 0] = 0.0  # ended
-        return total
+        return np.sum(visits * steps, axis=1)
 
 
 class TrainingError(ValueError):
@@ -390,27 +393,27 @@ class _Data(NamedTuple):
     loss: Any
     given: dict  # arguments of the loss
     share: np.ndarray  # of each pair in the mean
-    sides: list  # the tokens of the chosen and of the rejected responses
-    ref: np.ndarray  # their log-probabilities under the reference
+    tokens: _Tokens  # of the chosen responses, then of the rejected ones
+    ref: np.ndarray  # their log-probabilities under the reference, in two rows
 
     def take(self, rows):
         """Some of the pairs, with equal shares."""
         m, share = len(self.share), np.full(len(rows), 1 / len(rows))
         given = {k: v[rows] if np.shape(v) == (m,) else v for k, v in self.given.items()}
-        sides = [side.take(rows) for side in self.sides]
-        return self._replace(given=given, share=share, sides=sides, ref=self.ref[:, rows])
+        tokens = self.tokens.take(np.concatenate([rows, rows + m]))
+        return self._replace(given=given, share=share, tokens=tokens, ref=self.ref[:, rows])
 
     def evaluate(self, log_policy):
         """Log-probabilities under a policy, losses and slopes."""
-        logps = as_array("log_prob", [side.log_prob(log_policy) for side in self.sides])
+        logps = as_array("log_prob", self.tokens.total(log_policy)).reshape(2, -1)
         given = self.given | {"policy_chosen": logps[0], "policy_rejected": logps[1]}
         return logps, *dpo.loss_and_gradient(self.loss, **given)
 
     def gradient(self, policy):
         """The gradient of the mean loss by the logits."""
         log_policy = log_softmax(policy.parameters)
-        weights = [self.share * slope for slope in self.evaluate(log_policy)[2]]
-        return sum(side.gradient(log_policy, w) for side, w in zip(self.sides, weights))
+        weights = np.concatenate([self.share * slope for slope in self.evaluate(log_policy)[2]])
+        return self.tokens.gradient(log_policy, weights)
 
     def record(self, policy, reference):
         """What the history says about a policy."""
@@ -450,12 +453,13 @@ def _divergence_at(step, history):
 def _prepare(policy, reference, pairs, loss, nll_weight, options):
     """The data, all checked, and the counts of the pairs."""
     # A list of three pairs would pass for its own transpose.
-    good = isinstance(pairs, tuple) and len(pairs) in (3, 4)
-    refuse(not good, "pairs", reprlib.repr(pairs), "PreferencePairs")
+    if not (isinstance(pairs, tuple) and len(pairs) in (3, 4)):
+        refuse(True, "pairs", reprlib.repr(pairs), "PreferencePairs")
     prompts, *responses, counts = PreferencePairs(*pairs)
     sides = [policy._tokens(prompts, *side) for side in zip(responses, ("chosen", "rejected"))]
+    tokens = _Tokens(*map(np.concatenate, zip(*sides)))
     models = [log_softmax(model.parameters) for model in (policy, reference)]
-    now, ref = (np.array([side.log_prob(model) for side in sides]) for model in models)
+    now, ref = (tokens.total(model).reshape(2, -1) for model in models)
     m = len(now[0])
     counts = np.ones(m) if counts is None else as_array("counts", counts, (">=", 0), shape=(m,))
     with np.errstate(over="ignore"):
@@ -470,7 +474,7 @@ def _prepare(policy, reference, pairs, loss, nll_weight, options):
         raise ValueError(f"train has no such option, and neither has {error}") from None
     as_array("nll_weight", nll_weight, shape=(m,) if given["nll_weight"].ndim else ())
     loss(**given)  # refuses what cannot be right from the start
-    return _Data(loss, given, share, sides, ref), counts
+    return _Data(loss, given, share, tokens, ref), counts
 
 
 def _schedule(data, counts, steps, epochs, batch_size, rng):
@@ -495,24 +499,28 @@ def _schedule(data, counts, steps, epochs, batch_size, rng):
 
 
 def as_bigrams(name, value, shape, n_tokens):
-    """The last and the next token at each place of the responses, and where one is written."""
+    """The written tokens of the responses: of each one, n_tokens times the last one, plus it."""
     responses = as_indices(name, value, shape, n_tokens)
     written = _written(responses)
     refuse((responses != 0) & ~written, name, responses, "0 after the end")
-    return np.pad(responses[:, :-1], ((0, 0), (1, 0))), responses, written
+    tokens = _Tokens(responses[written], written.sum(axis=1))
+    last = np.roll(tokens.cells, 1)
+    last[tokens.starts] = 0
+    return tokens._replace(cells=n_tokens * last + tokens.cells)
 
 
 def _written(responses):
-    """Where a token has been written: up to the first 0, and that 0 itself."""
-    return np.cumsum(responses == 0, axis=-1) <= (responses == 0)
+    """Where a token is written: at the start, and after every token but 0."""
+    return np.pad(responses[:, :-1] != 0, ((0, 0), (1, 0)), constant_values=True)
 
 
-def _draw(probabilities, rows, u):
-    """One outcome of each of the rows of probabilities, by a number u from 0 to 1.
-
-    All rows are laid end to end, row k from k to k + 1, and u + k is looked up.
-    """
+def _ends(probabilities):
+    """Where each outcome ends, if all rows are laid end to end, row k from k to k + 1."""
     totals = np.cumsum(probabilities, axis=-1)
-    ends = totals / totals[:, -1:] + np.arange(len(totals))[:, None]
-    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * totals.shape[1]
-    return np.minimum(outcomes, totals.shape[1] - 1)  # where rounding made u a 1
+    return totals / totals[:, -1:] + np.arange(len(totals))[:, None]
+
+
+def _draw(ends, rows, u):
+    """One outcome of each of the rows, by a number u from 0 to 1: the one at k + u."""
+    outcomes = np.searchsorted(ends.ravel(), rows + u, side="right") - rows * ends.shape[1]
+    return np.minimum(outcomes, ends.shape[1] - 1)  # where rounding made u a 1

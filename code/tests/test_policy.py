@@ -286,6 +286,25 @@ def sentences(m=40):
     )
 
 
+def test_descent_token_by_token():
+    start, pairs = sentences()
+    logits = start.parameters.copy()
+    for _ in range(20):
+        now, downhill = BigramPolicy(logits, max_length=4), np.zeros(logits.shape)
+        shares = now.probabilities()
+        for prompt, *sides in zip(*pairs[:3]):
+            u = [bigram_by_hand(now, prompt, y) - bigram_by_hand(start, prompt, y) for y in sides]
+            slope = 0.5 / (1 + np.exp(0.5 * (u[0] - u[1])))
+            for y, weight in zip(sides, (slope, -slope)):
+                for last, token in zip([0, *y], y[: start.lengths([y])[0]]):
+                    downhill[prompt, last, token] += weight
+                    downhill[prompt, last] -= weight * shares[prompt, last]
+        logits = logits + 2.0 * downhill / 40
+    options = {"optimizer": "gd", "learning_rate": 2.0, "steps": 20}
+    assert np.abs(logits - start.parameters).max() > 0.5
+    assert_allclose(train(start, pairs, beta=0.5, **options).policy.parameters, logits, atol=1e-12)
+
+
 def test_an_epoch_takes_every_comparison_once():
     # A slope that does not depend on the policy: what an epoch adds up to has no order.
     @dpo.define_loss

@@ -4,6 +4,7 @@ This module needs matplotlib and SymPy, so ``import kl2dpo`` does not import it.
 """
 
 import base64
+import importlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,12 +13,22 @@ from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from kl2dpo.figures import diagrams
-from kl2dpo.figures._compile import stored
-from kl2dpo.figures._live import choice, count, live, slide
 from kl2dpo.figures._svg import to_svg
 
-__all__ = ["choice", "count", "diagrams", "live", "slide", "stored", "triangle"]
-__all__ += ["use_book_style"]
+_LATER = dict.fromkeys(["choice", "count", "live", "slide"], "_live")
+_LATER |= {"stored": "_compile"}
+__all__ = ["diagrams", "triangle", "use_book_style", *_LATER]
+
+
+def __getattr__(name):
+    """What needs SymPy, imported when it is first used: SymPy takes longer than all the rest."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__():
+    return __all__
 
 
 def _to_outputs(figure, **_):
