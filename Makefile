@@ -114,7 +114,7 @@ $(BUILT): $(INSTALLED) _build/.package _config.yml _toc.yml $(WEBSITE) $(TEXT)
 	@$(BIN)/jupyter-book build --quiet --all -n -W --keep-going --path-output _build/new . > _build/raw 2>&1 || { \
 	  sed -e "s/$$(printf '\033')\[[0-9;]*m//g" -e '/over TCP without encryption/d' _build/raw > _build/log; \
 	  cat _build/log; echo; echo "The book was not built:"; \
-	  grep -E 'WARNING:|^Cell In\[|^[A-Za-z]*(Error|Exception|Interrupt): .' _build/log; \
+	  grep -E 'WARNING:|^Cell In\[|^[A-Za-z.]*(Error|Exception|Interrupt): .' _build/log; \
 	  for notebook in chapters/*.ipynb chapters/*/*.ipynb; do \
 	    $(BIN)/python -m json.tool "$$notebook" /dev/null 2> _build/raw || echo "$$notebook: $$(tail -n 1 _build/raw)"; \
 	  done; exit 1; } >&2

@@ -163,14 +163,13 @@ def optimal_value(reference, reward, beta):
     0.620115
     """
     reference, reward, beta = _as_problem(beta, reference=reference, reward=reward)
-    log_z = log_partition(reference, reward, beta)
+    value = beta * log_partition(reference, reward, beta)
     mean = np.sum(reference * reward, axis=-1)
     with np.errstate(over="ignore"):
         excess = (reward - mean[..., None]) / beta[..., None]
-    # Under a tight leash ln Z is tiny: its difference from mean / beta must not be rounded.
-    near = np.log1p(np.sum(reference * np.expm1(np.clip(excess, -1, 1)), axis=-1))
-    is_near = np.abs(excess).max(axis=-1) < 1
-    return mean + beta * np.where(is_near, near, log_z - mean / beta)
+    # Under a tight leash ln Z is nearly mean / beta: what it is more must not be rounded.
+    more = np.log1p(np.sum(reference * np.expm1(np.clip(excess, -1, 1)), axis=-1))
+    return np.where(np.abs(excess).max(axis=-1) < 1, mean + beta * more, value)[()]
 
 
 def implicit_reward(policy, reference, beta):

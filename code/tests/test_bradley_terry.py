@@ -224,6 +224,7 @@ def test_newton_on_a_long_chain(n):
         (np.array([200, 7], np.uint8), np.array([7, 200], np.int16), (7, 200)),
         ([1_700_000_000, 5], [5, 1_700_000_000], (5, 1_700_000_000)),
         (np.array([127, -128] * 99, np.int8), np.array([-128, 127] * 99, np.int8), (-128, 127)),
+        (np.array([-(2**63), 2**63 - 1]), np.array([2**63 - 1, -(2**63)]), (-(2**63), 2**63 - 1)),
         ([(2, "b"), (1, "a")], [(1, "a"), (2, "b")], ((1, "a"), (2, "b"))),
         (["a", "a\0"], ["a\0", "a"], ("a", "a\0")),
         ([2j, 1j], [1j, 2j], (2j, 1j)),  # without an order: as they come
@@ -242,6 +243,18 @@ def test_each_label_keeps_its_results(strong, weak, kind):
     result = fit_comparisons(winners, losers)
     assert result.items == tuple(sorted([strong, weak])) and result.ranking() == [strong, weak]
     assert_allclose(result.difference(strong, weak).estimate, np.log(3), atol=1e-9)
+
+
+def test_arrays_of_integers_are_lists_of_labels():
+    ids = np.random.default_rng(0).integers(-40, 60, (2, 500)) // 3 * 3  # two of three are missing
+    ids = ids[:, ids[0] != ids[1]]
+    for winners, losers in (ids, ids.astype(np.int8), ids + 10**15, ids[:, :50], ids * 10**9):
+        result, expected = (
+            fit_comparisons(*pair, penalty=1)
+            for pair in [(winners, losers), (winners.tolist(), losers.tolist())]
+        )
+        assert result.items == expected.items and type(result.items[0]) is int
+        assert np.array_equal(result.log_strengths, expected.log_strengths)
 
 
 class Frame:

@@ -29,7 +29,7 @@ from playwright.sync_api import sync_playwright
 from py_mini_racer import MiniRacer
 
 import kl2dpo.figures
-from kl2dpo.figures import choice, count, live, slide, stored, switch, use_book_style
+from kl2dpo.figures import choice, count, live, slide, stored, use_book_style
 from kl2dpo.figures._compile import Program
 from kl2dpo.figures._live import _rest
 
@@ -80,7 +80,12 @@ def everything(**changes):
         slide(b, "Second", 0.05, 1.5, 0.5, log=True, unit=" nats"),
         count(n, "Wins", 3, high=60),
         slide(k, "Step", 0, 4, 2, step=1),
-        {"More": [choice(which, "Which", ["one", '<b>"two"'], 1), switch(show, "Area")]},
+        {
+            "More": [
+                choice(which, "Which", ["one", '<b>"two"'], 1),
+                choice(show, "Area", ["no", "yes"], 1),
+            ]
+        },
     ]
     arguments = {
         "state": {s: 0},
@@ -344,7 +349,7 @@ def tab(chromium):
 
 
 MOVE = """values => document.querySelectorAll(".live-controls :is(input, select)").forEach((f, k) => {
-  f.type === "checkbox" ? f.checked = values[k] : f.value = values[k];
+  f.value = values[k];
   f.dispatchEvent(new Event("input", {bubbles: true}));
   f.dispatchEvent(new Event("change", {bubbles: true}));
 })"""
@@ -588,7 +593,7 @@ WRONG = {
     "a number without a field": ({"y": a}, "expected a field for each"),
     "another format": ({"say": "{n:d} {s:.1f} {z:.1f} {integral:.1f}"}, "'d', expected one such"),
     "a name with a space": ({"name": "my figure"}, "small letters"),
-    "no input": ({"inputs": with_input(a)}, "a slide, count, choice or switch"),
+    "no input": ({"inputs": with_input(a)}, "a slide, count or choice"),
     "a symbol twice": ({"inputs": with_input(slide(a, "Y", 0, 1, 0))}, "each one once"),
     "a map of no symbol": ({"push": {"Kick": {y: a}}}, "of .y., expected of inputs"),
     "a condition that is none": ({"notes": {a: "A."}}, "a relation of SymPy"),

@@ -224,8 +224,8 @@ def as_tables(shape="(n, n)", ties=None, **tables):
         expected = f"that of {name}, {first.shape}"
         refuse(x.shape != first.shape, other, f"of shape {x.shape}", expected)
     refuse(not any(map(np.any, arrays.values())), name, "all zero", "at least one comparison")
-    no_ties = [np.broadcast_to(0.0, first.shape)] * (ties is None)
-    return *arrays.values(), *no_ties
+    arrays.setdefault("ties", np.broadcast_to(0.0, first.shape))
+    return arrays.values()
 
 
 def covariates_of(covariates, shape):
@@ -270,9 +270,23 @@ def names_of(names, wins, n_items):
     return tuple(different)
 
 
+def _close_integers(*lists):
+    """As `numbered`, but without looking up every label: for arrays of integers in a narrow range."""
+    if not all(type(x) is np.ndarray and x.dtype.kind == "i" and x.ndim == 1 for x in lists):
+        return None
+    both = np.concatenate(lists, dtype=np.int64)
+    low, high = (int(both.min()), int(both.max())) if both.size else (0, np.inf)
+    if high - low > len(both):
+        return None
+    met = np.bincount(both - low) > 0
+    number = (np.cumsum(met) - 1)[both - low]
+    return (np.flatnonzero(met) + low).tolist(), *np.split(number, [len(lists[0])])
+
+
 def indices_of(winners, losers):
     """Indices of the labels in both lists, and the labels: sorted, if they can be."""
-    different, first, second = numbered(winners=winners, losers=losers)
+    known = _close_integers(winners, losers) or numbered(winners=winners, losers=losers)
+    different, first, second = known
     good = len(first) == len(second) > 0
     found = f"{len(first)} entries and losers has {len(second)}"
     refuse(not good, "winners", found, "the same number, at least one", "has")

@@ -447,9 +447,7 @@ def fit_comparisons(
     return _fit(data, squared, items, labels, method, penalty, tol, max_iter)
 
 
-def fit_home_advantage(
-    home_wins, away_wins, *, ties=None, names=None, penalty=0.0, tol=1e-10, max_iter=10_000
-):
+def fit_home_advantage(home_wins, away_wins, *, ties=None, names=None, **options):
     r"""Estimate log-strengths and the advantage of playing at home, by maximum likelihood.
 
     .. math:: P(i \text{ at home beats } j) = \sigma(s_i - s_j + \eta)
@@ -463,8 +461,10 @@ def fit_home_advantage(
         ``away_wins[i, j]`` times.
     ties : array_like, shape (n, n), optional
         At the home of i, i and j tied ``ties[i, j]`` times.
-    names, penalty, tol, max_iter
-        As in `fit`. The method is Newton's.
+    names : sequence, optional
+        As in `fit`.
+    **options
+        Of `fit`: `penalty`, `tol`, `max_iter`. The method is Newton's.
 
     Returns
     -------
@@ -496,9 +496,7 @@ def fit_home_advantage(
         ties=[both, np.zeros_like(home)],
         covariates={"home": [[[1]], [[-1]]]},
         names=names_of(names, home_wins, len(home)),
-        penalty=penalty,
-        tol=tol,
-        max_iter=max_iter,
+        **options,
     )
 
 

@@ -13,10 +13,10 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from kl2dpo.figures import diagrams
 from kl2dpo.figures._compile import stored
-from kl2dpo.figures._live import choice, count, live, slide, switch
+from kl2dpo.figures._live import choice, count, live, slide
 from kl2dpo.figures._svg import to_svg
 
-__all__ = ["choice", "count", "diagrams", "live", "slide", "stored", "switch", "triangle"]
+__all__ = ["choice", "count", "diagrams", "live", "slide", "stored", "triangle"]
 __all__ += ["use_book_style"]
 
 

@@ -73,7 +73,6 @@ class _Input:
         field = {
             "range": f'{label}<input type="range"{bounds}><span aria-hidden="true"></span>',
             "number": f'{label}<input type="number" inputmode="numeric"{bounds}>',
-            "switch": f'<input type="checkbox" autocomplete="off">{label}',
             "choice": f'{label}<select autocomplete="off">'
             + "".join(
                 f'<option value="{k}">{html.escape(o)}</option>' for k, o in enumerate(self.options)
@@ -114,17 +113,6 @@ def choice(symbol, label, options, start=0):
     1
     """
     return _Input(symbol, label, 0, len(options) - 1, start, "choice", options=tuple(options))
-
-
-def switch(symbol, label, start=1):
-    """An input of `live`: a box to tick; the symbol is 1 or 0.
-
-    Examples
-    --------
-    >>> switch(sp.Symbol("show"), "Show IPO").start
-    1
-    """
-    return _Input(symbol, label, 0, 1, start, "switch")
 
 
 class Live(HTML):
@@ -185,7 +173,7 @@ def live(
         an arrow by ``annotate``, two lists, tail first. Of ``text``, (x, y), or (x, y, "{:.2f}",
         expression), where the numbers in it change.
     inputs : list
-        Of `slide`, `count`, `choice`, `switch`; those in a dict are folded under its key.
+        Of `slide`, `count`, `choice`; those in a dict are folded under its key.
     say : str
         The sentence below, with fields like ``{kl:.3f}``, each one a keyword argument.
     name : str
@@ -239,7 +227,7 @@ def live(
     groups = [(label, folded) for fold in folds for label, folded in fold.items()]
     inputs = [i for _, folded in groups for i in folded]
     odd = [i for i in inputs if not isinstance(i, _Input)]
-    refuse(bool(odd), "inputs", odd[:1], "a slide, count, choice or switch")
+    refuse(bool(odd), "inputs", odd[:1], "a slide, count or choice")
     free = [*(i.symbol for i in inputs), *state]
     symbols = [*free, *settle]
     refuse(len({*symbols}) < len(symbols), "symbols", symbols, "each one once")

@@ -123,13 +123,11 @@
       };
       const read = (k) => {
         const { kind, low, high, log, ticks } = inputs[k];
-        if (kind === "switch") return Number(fields[k].checked);
         const u = kind === "choice" ? Number(fields[k].value) : fields[k].valueAsNumber;
         return fit(k, log ? low * (high / low) ** (u / ticks) : u);
       };
       const show = (k) => {
         const { kind, low, high, log, unit, digits, ticks } = inputs[k];
-        if (kind === "switch") return (fields[k].checked = v[k]);
         fields[k].value = log ? (ticks * Math.log(v[k] / low)) / Math.log(high / low) : v[k];
         if (kind !== "range") return;
         const text = (log ? String(Number(v[k].toPrecision(3))) : fixed(v[k], digits)) + unit;
