@@ -119,6 +119,15 @@ def test_every_picture_is_svg_and_seen_without_trust(code_cells):
             assert f'src="data:image/svg+xml;base64,{image}"' in outputs["text/html"]
 
 
+def test_letters_of_a_figure_can_be_read_on_a_phone(code_cells):
+    # A phone of 360 pixels leaves 328 for a figure, and its letters shrink with it.
+    for cell in code_cells:
+        if svg := dict(data_of(cell)).get("image/svg+xml"):
+            width = float(re.search(r'viewBox="0 0 (\S+) ', svg)[1])
+            points = [100 * float(scale) for scale in re.findall(r"scale\((\S+) -", svg)]
+            assert min(points, default=10) * 328 / width >= 8, cell.source
+
+
 def test_cells_are_short(code_cells):
     for cell in code_cells:
         lines = cell.source.splitlines()
