@@ -37,7 +37,6 @@ def test_no_markup_for_what_cannot_be_shown(tex):
     "tex, markup",
     [
         (r"\bigl(x\bigr)^2", '<msup><mrow><mo minsize="1.2em" maxsize="1.2em">)</mo></mrow>'),
-        (r"\boxed{x}", '<mrow class="boxed"><mi>x</mi></mrow>'),
         (r"\textcolor{#c8502f}{x}", '<mrow style="color:#FF0000;"><mi>x</mi></mrow>'),
         (
             r"\begin{aligned} a \\ & - \ln \textcolor{#2f6690}{x} \end{aligned}",

@@ -29,12 +29,11 @@ CONVERTER = LatexToMathML(fancy_error=False)
 # The pieces of the loss: math-core knows colours by name only; book.css says what a name looks like.
 COLOURS = {"#2f6690": "blue", "#c8502f": "red", "#3a7d44": "green"}
 
-# What math-core writes, and what the browsers need: Chromium lets no sign grow that has an exponent,
-# and draws no box; a function has a space before its argument, whatever colour that has; behind an
-# "&", plus and minus stand between two terms.
+# What math-core writes, and what the browsers need: Chromium lets no sign grow that has an exponent;
+# a function has a space before its argument, whatever colour that has; behind an "&", plus and minus
+# stand between two terms.
 CHANGED = {
     r"<mo [^>]*minsize=[^>]*>[^<]*</mo>": r"<mrow>\g<0></mrow>",
-    r'<menclose notation="box">(.*?)</menclose>': r'<mrow class="boxed">\1</mrow>',
     r'rspace="0">(?=\w+</mo><mrow style=)': 'rspace="0.1667em">',
     "(justify-items: start;[^>]*><mo)(?=>[+−])": r'\1 form="infix"',
 }
