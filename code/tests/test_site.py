@@ -89,6 +89,9 @@ NOT_REACHED = """parts => [...document.querySelectorAll(parts + ":not([data-seen
 THEME = "mode => { document.documentElement.dataset.theme = mode }"
 
 
+# Its scripts have run, which come after the first paint.
+READY = "html[data-ready]"
+
 # Controls that are called otherwise than what one sees of them.
 HIDDEN_NAMES = """() => [...document.querySelectorAll("main :is(summary, button, a)[aria-label]")]
   .filter(part => part.innerText.trim() && !part.ariaLabel.includes(part.innerText.trim()))
@@ -142,7 +145,7 @@ def tab(chromium):
 
         def arrive(address):
             goto(address)
-            page.locator("html[data-ready]").wait_for(state="attached")  # its scripts have run
+            page.locator(READY).wait_for(state="attached")
 
         page.goto = arrive
         yield page
@@ -313,6 +316,7 @@ def test_search(folder, tab, server, complaints):
     tab.keyboard.type("reward hacking")
     tab.keyboard.press("Enter")
     tab.wait_for_url(f"{site}search.html?q=*")
+    tab.locator(READY).wait_for(state="attached")
     assert tab.locator("[role=status]").inner_text().endswith("“reward hacking”")
     assert tab.locator("li mark").first.inner_text().lower() == "reward"
     section = "limits.html#over-optimisation"
