@@ -87,11 +87,8 @@ NOT_REACHED = """parts => [...document.querySelectorAll(parts + ":not([data-seen
   .map(part => part.outerHTML.slice(0, 120))"""
 # Its colours at once: a page on its way from light to dark has contrasts of neither.
 THEME = "mode => { document.documentElement.dataset.theme = mode }"
-
-
 # Its scripts have run, which come after the first paint.
 READY = "html[data-ready]"
-
 # Controls that are called otherwise than what one sees of them.
 HIDDEN_NAMES = """() => [...document.querySelectorAll("main :is(summary, button, a)[aria-label]")]
   .filter(part => part.innerText.trim() && !part.ariaLabel.includes(part.innerText.trim()))
