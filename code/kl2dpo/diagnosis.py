@@ -419,6 +419,12 @@ class Identity(NamedTuple):
         return f"{self.name:<40} {verdict}: off by {self.off:.1e}, rounding explains {self.rounding:.1e}"
 
 
+_UNEQUAL_WEIGHTS = (
+    "if the loss is only a little too low: in TRL's records of held-out pairs it is a mean over "
+    "pairs, and the other columns are means of batches, of which the last may be smaller"
+)
+
+
 class LogAudit(NamedTuple):
     """What a log reveals: β, the reference, the way of the answers, and whether it is possible.
 
@@ -450,14 +456,17 @@ class LogAudit(NamedTuple):
             for side, ref, moved in zip(("chosen", "rejected"), self.reference, self.moved):
                 way = f"log-ratio {moved[0]:.2f} in the first record, {moved[-1]:.2f} in the last"
                 lines.append(f"{side}: reference {ref:.4f}, {way}")
-        return "\n".join([*lines, *map(str, self.identities)])
+        lines += map(str, self.identities)
+        if not all(floor.holds for floor in self.identities[-2:]):
+            lines.append(_UNEQUAL_WEIGHTS)
+        return "\n".join(lines)
 
 
 def audit_log(history, *, beta=None):
     r"""What was β, what was the reference, and is this log possible at all?
 
-    For the sigmoid loss alone, with no smoothing, with means over the same pairs in all records,
-    and rewards that are β times sums of log-ratios:
+    For the sigmoid loss alone, with no smoothing, with means over the same pairs in all columns
+    and records, and rewards that are β times sums of log-ratios:
 
     .. math:: \text{margins} = \text{chosen} - \text{rejected}, \qquad
               \text{logps} - \text{rewards} / \beta = \text{the same in all records}
@@ -491,6 +500,11 @@ def audit_log(history, *, beta=None):
     -----
     A number is taken to be rounded to the most decimals that its column shows, and to a
     32-bit float. Numbers that were computed in 16 bits may be off by more.
+
+    TRL's ``eval_loss`` is a mean over pairs; its other columns of held-out pairs are means of
+    batches, each with the same weight. If the last batch is smaller, the loss may lie a little
+    below a floor. β and the reference do not mind. Choose a number of held-out pairs that the
+    batch, times the devices, divides.
 
     β is the slope of the rewards on logps, both sides together. If the logps of the reference
     move by more than 5% of those of the policy, the records are not of the same pairs, and

@@ -454,6 +454,29 @@ def test_the_floors_are_those_of_any_pairs():
         assert audit_log([record]).possible
 
 
+def test_a_smaller_last_batch_breaks_a_floor():
+    """TRL weighs batches equally in its columns, and pairs in eval_loss: here 8 pairs and 1."""
+    chosen, rejected = np.random.default_rng(0).normal(0, 0.01, size=(2, 9))  # log-ratios
+    chosen[8] -= 3.0  # the last pair, a batch of its own, is in the wrong order
+
+    def held_out(beta, mean):
+        margins = beta * (chosen - rejected)
+        record = {"loss": np.logaddexp(0, -margins).mean(), "rewards/margins": mean(margins)}
+        record |= {"rewards/chosen": mean(beta * chosen), "logps/chosen": mean(chosen - 20)}
+        record |= {"rewards/rejected": mean(beta * rejected), "logps/rejected": mean(rejected - 30)}
+        record |= {"rewards/accuracies": mean(margins > 0)}
+        return {"eval_" + name: float(value) for name, value in record.items()}
+
+    of_batches = held_out(0.5, lambda x: (x[:8].mean() + x[8]) / 2)
+    found = audit_log([of_batches], beta=0.5)
+    failing = [identity.name for identity in found.identities if not identity.holds]
+    assert failing == ["loss >= ln(1 + exp(-margins))"]
+    assert_allclose(found.reference, [-20, -30])
+    assert "means of batches, of which the last may be smaller" in str(found)
+    of_pairs = audit_log([held_out(0.5, np.mean)], beta=0.5)
+    assert of_pairs.possible and "batches" not in str(of_pairs)
+
+
 # Little to go by
 
 
