@@ -207,8 +207,7 @@ def anchors_of(path):
     """What a link to a section of the page may end in."""
     # Of a heading with a dash, JupyterLab and the website make two anchors.
     headings = re.findall(r"^#+ ([^–—\n]*)$", text_of(path), re.MULTILINE)
-    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-    return slugs
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def exercises_of(path):

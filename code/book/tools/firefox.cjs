@@ -63,12 +63,15 @@ server.listen(0, "localhost", async () => {
   // It also complains of a formula whose markup has come in half so far.
   tab.on("pageerror", (error) => /Invalid markup/.test(error) || note(error));
   tab.on("requestfailed", (request) => note(`failed: ${request.url()}`));
-  for (const page of pages) {
+  const visit = async (page) => {
     await tab.goto(root + page, { waitUntil: "load" });
-    await tab.waitForSelector("html[data-ready]");
+    await tab.waitForSelector("html[data-ready]"); // its scripts have run
+  };
+  for (const page of pages) {
+    await visit(page);
     (await tab.evaluate(look)).forEach(note);
   }
-  await tab.goto(`${root}search.html?q=KL散度`, { waitUntil: "load" });
+  await visit("search.html?q=KL散度");
   if (!(await tab.$("#found mark"))) note("nothing found");
   await firefox.close();
   server.close();
